@@ -1,0 +1,61 @@
+# Every target is a thin line over `python -m pipeline|train|eval COMMAND`; see --help of each.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+ENGINE ?= minkowski
+DATASET ?= $(if $(NUSCENES_ROOT),nuscenes,synthetic)
+VFM ?= slic
+STORES ?= stores
+RUNS ?= runs
+SIZE ?= demo
+SEED ?= 0
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.selkie-env-$(ENGINE)
+# optional arguments, passed on only where they were given
+FLAGS = $(if $(ROOT),--root $(ROOT)) $(if $(VERSION),--version $(VERSION)) \
+        $(if $(SCENES),--scenes $(SCENES)) $(if $(LIMIT),--limit $(LIMIT)) \
+        $(if $(SHARD),--shard $(SHARD)) $(ARGS)
+
+.PHONY: help env doctor synthetic superpixels stage verify pictures lint test test-slow clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+env: $(STAMP)  ## make .venv from the lock file, compile MinkowskiEngine once per machine
+
+$(STAMP): requirements.lock environment/setup.sh environment/minkowski.sh
+	@bash environment/setup.sh $(VENV) $(PYTHON) $(ENGINE)
+	@$(PY) -m pipeline doctor
+	@touch $@
+
+doctor: env  ## versions, engine, superpixel sources, BLAS, GPU
+	@$(PY) -m pipeline doctor
+
+synthetic: env  ## the made-up city: SIZE=tiny|demo|full SEED=0
+	@$(PY) -m pipeline synthesize $(if $(ROOT),--root $(ROOT)) --size $(SIZE) --seed $(SEED)
+
+superpixels: env  ## stage one, complete, for one superpixel source: DATASET=... VFM=...
+	@$(PY) -m pipeline run --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)
+
+stage: env  ## one stage again: STAGE=frames|superpixels|projections|segments DATASET=...
+	@$(PY) -m pipeline run --stage $(STAGE) --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)
+
+verify: env  ## rehash every block of a data set's stores
+	@$(PY) -m pipeline verify --dataset $(DATASET) --stores $(STORES) $(if $(ROOT),--root $(ROOT)) $(ARGS)
+
+pictures: env  ## superpixels, projected points and segments as PNG
+	@$(PY) -m pipeline pictures --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(if $(ROOT),--root $(ROOT)) $(ARGS)
+
+lint: env  ## ruff format and ruff check
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+
+test: env  ## everything that takes seconds
+	@$(PY) -m pytest -m "not slow"
+
+test-slow: env  ## many kills, full-size networks
+	@$(PY) -m pytest -m slow
+
+clean:  ## remove what make made here (not stores, not runs)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

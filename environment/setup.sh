@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Make or update the Python environment: torch, the lock file, MinkowskiEngine.
+# Usage: environment/setup.sh VENV PYTHON ENGINE   (called by `make env`)
+set -euo pipefail
+venv=$1 python=$2 engine=$3
+here=$(cd "$(dirname "$0")" && pwd)
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+"$venv/bin/python" - <<'P'
+import sys
+if not (3, 11) <= sys.version_info[:2] < (3, 13):
+    sys.exit(f"environment: Python must be 3.11 or 3.12, got {sys.version.split()[0]}; "
+             "run 'make env PYTHON=/path/to/python3.11'")
+P
+
+echo "[env] installing torch and the lock file into $venv" >&2
+"$venv/bin/pip" install --quiet torch==2.13.0
+"$venv/bin/pip" install --quiet --no-deps -r "$here/../requirements.lock"
+
+case $engine in
+  minkowski) bash "$here/minkowski.sh" "$venv" ;;
+  native) echo "[env] ENGINE=native: MinkowskiEngine is not compiled" >&2 ;;
+  *) echo "environment: ENGINE must be minkowski or native, got '$engine'" >&2; exit 2 ;;
+esac

@@ -1,0 +1,276 @@
+"""Commands of stage one: `python -m pipeline COMMAND --help`."""
+
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+
+from pipeline.errors import EXIT_QUARANTINED, EXIT_USER_ERROR, UserError, check, run_main
+
+CITY = "synthetic"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def main() -> None:
+    """Stage one: recordings in, Zarr stores of images, superpixels, projections and segments out."""
+
+
+def dataset_options(command):
+    """Add the options that say which data set, where it is and where its stores go."""
+    options = [
+        click.option("--dataset", default=CITY, help="Name of a manifest in data_manifests/."),
+        click.option("--root", type=str, help="Folder of the recordings [else <DATASET>_ROOT]."),
+        click.option("--version", help="Version folder; for synthetic SIZE or SIZE-SEED."),
+        click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def frame_options(command):
+    """Add the options that choose frames."""
+    options = [
+        click.option("--scenes", help="Comma-separated scenes; whole blocks that contain them."),
+        click.option("--limit", type=click.IntRange(1), help="At most this many frames."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+def doctor() -> None:
+    """Print versions, engines, superpixel sources, BLAS and GPU; exit 1 if no engine works."""
+    from pipeline.doctor import report
+
+    lines, usable = report()
+    click.echo("\n".join(lines))
+    if not usable:
+        raise UserError("environment: an engine must work, got none; run 'make env'")
+
+
+@main.command()
+@click.option("--root", type=Path, help="Folder to make [data/city-<size>-<seed>].")
+@click.option("--size", default="demo", help="tiny (tests), demo (minutes), full (experiments).")
+@click.option("--seed", type=int, default=0, help="Another seed is another city altogether.")
+def synthesize(root: Path | None, size: str, seed: int) -> None:
+    """Write a made-up drive in nuScenes format; byte-identical when made twice."""
+    from pipeline.synthetic.write import synthesize
+
+    root = root or Path("data") / f"city-{size}-{seed}"
+    synthesize(root, size, seed)
+    click.echo(root)
+
+
+@main.command()
+@dataset_options
+def index(dataset: str, root: str | None, version: str | None, stores: Path) -> None:
+    """Build or extend a data set's index and check it against the files."""
+    from pipeline.index import validate
+
+    place = _find(dataset, root, version, stores)
+    built = _index(place, fresh=True)
+    problems = validate(built, place.root)
+    for line in problems:
+        click.echo(line)
+    click.echo(f"{place.folder / 'index.parquet'}: {len(built)} frames, {len(built.scenes)} scenes")
+
+
+@main.command()
+@dataset_options
+@frame_options
+@click.option("--stage", "stages", multiple=True, help="Only this stage (repeatable) [all four].")
+@click.option("--source", default="slic", help="Superpixel source, 'slic' or 'slic@label'.")
+@click.option("--shard", default="0/1", help="i/n: every n-th block from the i-th; no scheduler.")
+@click.option("--set", "settings", multiple=True, help="key=value of the stage's config.")
+@click.option("--rebuild", is_flag=True, help="Replace a store that was made with other settings.")
+@click.option("--retry-quarantined", is_flag=True, help="Compute quarantined frames again.")
+@click.option("--dry-run", is_flag=True, help="Say what is done and what is to do, and stop.")
+@click.option("--timeout", "timeout_s", type=float, default=600.0, help="Seconds per frame.")
+@click.option("--device", default="cpu", help="Torch device of model-based sources.")
+def run(
+    dataset: str,
+    root: str | None,
+    version: str | None,
+    stores: Path,
+    scenes: str | None,
+    limit: int | None,
+    stages: tuple[str, ...],
+    source: str,
+    shard: str,
+    settings: tuple[str, ...],
+    rebuild: bool,
+    retry_quarantined: bool,
+    dry_run: bool,
+    timeout_s: float,
+    device: str,
+) -> None:
+    """Run stage one, or single stages of it; done blocks are skipped."""
+    from pipeline.run import choose_blocks, plan, run_tasks
+    from pipeline.stage import StageName, describe_capacity, prepare
+
+    names = [StageName.parse(text) for text in stages or _all_stages()]
+    check(
+        not settings or len(names) == 1,
+        f"--set: must go with one --stage, got {len(names)} stages; add --stage NAME",
+    )
+    place = _find(dataset, root, version, stores)
+    place_index = _index(place)
+    rows = _choose_rows(place_index, scenes, limit)
+    click.echo(f"{place.folder}: {describe_capacity(place_index.capacity())}", err=True)
+    if not stages and not place_index.cameras:
+        click.echo(f"{dataset}: no cameras, so no superpixels and no projections", err=True)
+        names = [name for name in names if name.stage in ("frames", "segments")]
+    quarantined = []
+    for name in names:
+        job, store = prepare(
+            name,
+            source,
+            place.manifest,
+            place.root,
+            place_index,
+            place.folder,
+            settings,
+            rebuild,
+            device,
+        )
+        blocks = choose_blocks(store, place_index, rows, _parse_shard(shard))
+        tasks = plan(store, place_index, blocks, retry_quarantined)
+        click.echo(f"{store.path}: {len(blocks) - len(tasks)} blocks done, {len(tasks)} to do", err=True)
+        if not dry_run:
+            quarantined += run_tasks(job, tasks, store, place_index, timeout_s).quarantined
+    for lost in quarantined:
+        click.echo(f"quarantined {lost.frame_id}: {lost.reason}", err=True)
+    if quarantined:
+        click.echo(
+            f"{len(quarantined)} frames quarantined; mend them and run again with "
+            "--retry-quarantined",
+            err=True,
+        )
+        sys.exit(EXIT_QUARANTINED)
+
+
+@main.command()
+@dataset_options
+def verify(dataset: str, root: str | None, version: str | None, stores: Path) -> None:
+    """Rehash every block; bad ones lose their marker, so that the next run repairs them."""
+    from pipeline import blocks
+    from pipeline.progress import Progress
+    from pipeline.store import open_store
+
+    folder = _find(dataset, root, version, stores, need_root=False).folder
+    paths = sorted(folder.glob("*.zarr"))
+    check(bool(paths), f"{folder}: must hold stores, got none; run 'make superpixels' first")
+    any_bad = False
+    for path in paths:
+        progress = Progress(f"verify {path.name}", open_store(path).num_blocks, "blocks")
+        good, bad = blocks.verify(path, progress.advance)
+        for line in bad:
+            click.echo(f"{path}: {line}; the next run makes it again")
+        click.echo(f"{path}: {good} blocks good, {len(bad)} bad")
+        any_bad = any_bad or bool(bad)
+    if any_bad:
+        sys.exit(EXIT_USER_ERROR)
+
+
+@main.command()
+@dataset_options
+@click.option("--source", default="slic", help="Superpixel source to draw.")
+@click.option("--frame", "frame_id", help="Frame id or row number [the first with a successor].")
+@click.option("--out", type=Path, help="Folder for the PNG files [<stores>/<dataset>/pictures].")
+def pictures(
+    dataset: str,
+    root: str | None,
+    version: str | None,
+    stores: Path,
+    source: str,
+    frame_id: str | None,
+    out: Path | None,
+) -> None:
+    """Draw superpixels and points over the images, and segments from above, as PNG."""
+    from pipeline.draw import draw_frame
+    from pipeline.index import read_index
+
+    place = _find(dataset, root, version, stores, need_root=False)
+    place_index = read_index(place.folder / "index.parquet")
+    for path in draw_frame(place.folder, place_index, source, frame_id, out):
+        click.echo(path)
+
+
+class Place:
+    """Where a data set's recordings and stores are."""
+
+    def __init__(self, manifest, root: Path | None, version: str | None, folder: Path) -> None:
+        self.manifest, self.root, self.version, self.folder = manifest, root, version, folder
+
+
+def _all_stages() -> tuple[str, ...]:
+    from pipeline.graph import STAGES
+
+    return tuple(STAGES)
+
+
+def _find(
+    dataset: str, root: str | None, version: str | None, stores: Path, need_root: bool = True
+) -> Place:
+    """Return where things are; the city is made on the spot where nobody said where it is."""
+    from pipeline.manifest import find_root, load_manifest, resolve_version
+
+    manifest = load_manifest(dataset)
+    if dataset == CITY:
+        from pipeline.synthetic.find import find_city
+
+        city, size_and_seed = find_city(root, version, make=need_root)
+        tables = resolve_version(manifest, city, None) if need_root else None
+        return Place(manifest, city, tables, stores / f"{dataset}-{size_and_seed}")
+    if not need_root and not root:
+        candidates = sorted(p.parent for p in stores.glob(f"{dataset}*/index.parquet"))
+        candidates = [p for p in candidates if p.name in (dataset, f"{dataset}-{version}")
+                      or (version is None and p.name.startswith(f"{dataset}-"))]
+        if len(candidates) == 1:
+            return Place(manifest, None, version, candidates[0])
+    found = find_root(dataset, root)
+    resolved = resolve_version(manifest, found, version)
+    return Place(manifest, found, resolved, stores / (f"{dataset}-{resolved}" if resolved else dataset))
+
+
+def _index(place: Place, fresh: bool = False):
+    """Return the data set's index, built where it is missing; `fresh` takes in new recordings."""
+    from pipeline.index import build_index, read_index, update_index, write_index
+
+    path = place.folder / "index.parquet"
+    if path.exists() and not fresh:
+        return read_index(path)
+    built = build_index(place.manifest.name, place.root, place.version)
+    if path.exists():
+        built = update_index(read_index(path), built)
+    write_index(path, built)
+    return built
+
+
+def _choose_rows(index, scenes: str | None, limit: int | None) -> np.ndarray:
+    rows = np.arange(len(index))
+    if scenes:
+        wanted = [scene.strip() for scene in scenes.split(",") if scene.strip()]
+        unknown = sorted(set(wanted) - set(index.scenes))
+        check(
+            not unknown,
+            f"--scenes: must be scenes of the index, got '{', '.join(unknown)}'; "
+            f"it has {', '.join(index.scenes[:5])}, ... ({len(index.scenes)} in all)",
+        )
+        numbers = {index.scenes.index(scene) for scene in wanted}
+        rows = np.array([row for row in rows if index.scene_number(int(row)) in numbers], int)
+    return rows[:limit] if limit else rows
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    valid = number.isdigit() and count.isdigit() and 0 <= int(number) < int(count)
+    check(valid, f"--shard: must be i/n with 0 <= i < n, got '{text}'; for example --shard 0/4")
+    return int(number), int(count)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,106 @@
+"""Typed configuration: frozen dataclasses, `--set a.b=value` overrides, and a hash of the content."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from typing import Any, TypeVar
+
+import orjson
+
+from pipeline.errors import UserError
+from pipeline.files import sha256
+
+C = TypeVar("C")
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """Return the config as nested dicts, lists, numbers and strings, ready for JSON."""
+    return orjson.loads(orjson.dumps(dataclasses.asdict(config)))
+
+
+def config_hash(config: Any) -> str:
+    """Return a hash of a config dataclass or of a plain dict: equal content, equal hash."""
+    plain = to_plain(config) if dataclasses.is_dataclass(config) else config
+    return sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS))[:16]
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """Return one line 'a.b: old -> new' for every leaf in which two plain configs differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in sorted(old.keys() | new.keys()):
+            lines += differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+        return lines
+    return [] if old == new else [f"{where}: {old} -> {new}"]
+
+
+def override(config: C, assignments: typing.Iterable[str]) -> C:
+    """Return the config with `key.sub=value` assignments applied, each typed by its field.
+
+    Args:
+        config: a frozen dataclass, possibly nested.
+        assignments: strings as given to --set.
+
+    Raises:
+        UserError: no '=', an unknown key (names the nearest), or a value of another type.
+    """
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: must be key=value, got no '='; write --set {key}=VALUE")
+        config = _replace(config, key, key.split("."), text)
+    return config
+
+
+def _replace(config: C, key: str, path: list[str], text: str) -> C:
+    hints = typing.get_type_hints(type(config))
+    name = path[0]
+    if name not in hints:
+        near = difflib.get_close_matches(name, hints, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise UserError(f"--set {key}: unknown key '{name}'; {hint}keys here: {', '.join(hints)}")
+    current = getattr(config, name)
+    if len(path) > 1:
+        if not dataclasses.is_dataclass(current):
+            raise UserError(f"--set {key}: '{name}' has no keys below it; write --set {name}=VALUE")
+        return dataclasses.replace(config, **{name: _replace(current, key, path[1:], text)})
+    try:
+        value = _parse(text, hints[name])
+    except ValueError:
+        expected = getattr(hints[name], "__name__", str(hints[name]))
+        raise UserError(f"--set {key}: must be {expected}, got '{text}'; give such a value") from None
+    try:
+        return dataclasses.replace(config, **{name: value})
+    except ValueError as error:  # a range check in the dataclass's own __post_init__
+        raise UserError(f"--set {key}: {error}") from error
+
+
+def _parse(text: str, hint: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if text.lower() == "none" and type(None) in arguments:
+            return None
+        return _parse(text, next(a for a in arguments if a is not type(None)))
+    if origin is tuple:
+        items = [item for item in text.strip("()[] ").split(",") if item.strip()]
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_parse(item.strip(), arguments[0]) for item in items)
+        if len(items) != len(arguments):
+            raise ValueError(text)
+        return tuple(_parse(item.strip(), a) for item, a in zip(items, arguments, strict=True))
+    if origin is typing.Literal:
+        if text not in arguments:
+            raise ValueError(text)
+        return text
+    if hint is bool:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+            text.lower()
+        ] if text.lower() in {"true", "1", "yes", "false", "0", "no"} else _refuse(text)
+    if hint in (int, float, str):
+        return hint(text)
+    raise ValueError(text)
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(text)
