@@ -1,0 +1,28 @@
+"""The table of data set layouts: name of a layout -> reader module.
+
+A data set names its layout in its manifest, so several sets share one reader. Every reader has
+`index(root, manifest, version)`, `load_points`, `load_labels`, `load_image`.
+"""
+
+from types import ModuleType
+
+from pipeline.manifest import load_manifest
+from pipeline.tables import Table
+
+LAYOUTS = Table(
+    kind="data set layout",
+    modules={
+        "nuscenes": "pipeline.datasets.nuscenes",
+        "semantickitti": "pipeline.datasets.semantickitti",
+    },
+    install={},
+)
+
+
+def load_reader(dataset: str) -> ModuleType:
+    """Return the reader module of a data set.
+
+    Raises:
+        UserError: unknown data set, or a package that its reader needs is not installed.
+    """
+    return LAYOUTS.load(load_manifest(dataset).layout)

@@ -1,0 +1,64 @@
+"""What is wrong with an index, told before hours are spent on it.
+
+In: frames and the root of their recordings. Out: lines for the user; none means nothing was found.
+Image and label files are looked for here only: building the index does not stat them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.types import Camera, Frame
+
+_LISTED = 10
+
+
+def find_problems(frames: Iterable[Frame], root: Path) -> list[str]:
+    """Return one line per problem: files not there, time running backwards, odd cameras."""
+    missing: dict[str, list[str]] = {"point": [], "image": [], "label": [], "sweep": []}
+    odd: list[str] = []
+    times: dict[str, dict[int, int]] = defaultdict(dict)  # scene -> position -> t_ns
+    for frame in frames:
+        for kind, path in _files(frame):
+            if not (root / path).is_file():
+                missing[kind].append(path)
+        times[frame.scene][frame.position] = frame.t_ns
+        for camera in frame.cameras:
+            if camera is not None:
+                odd += [f"{frame.frame_id}/{camera.name}: {fault}" for fault in _faults(camera)]
+    for scene, clock in times.items():
+        for before, after in pairwise(sorted(clock)):
+            if clock[after] <= clock[before]:
+                odd.append(f"{scene}/{after}: t_ns must be later than that of {scene}/{before}")
+    problems = [
+        f"{root}: {len(paths)} {kind} files are missing: {', '.join(paths[:_LISTED])}"
+        f"{' ...' if len(paths) > _LISTED else ''}; unpack the archive that holds them"
+        for kind, paths in missing.items()
+        if paths
+    ]
+    more = [f"and {len(odd) - _LISTED} more like these"] if len(odd) > _LISTED else []
+    return problems + odd[:_LISTED] + more
+
+
+def _files(frame: Frame) -> list[tuple[str, str]]:
+    labels = {path for path in (frame.label_path, frame.instance_path) if path}
+    return [
+        ("point", frame.points_path),
+        *(("image", camera.path) for camera in frame.cameras if camera is not None),
+        *(("label", path) for path in sorted(labels)),
+        *(("sweep", sweep.path) for sweep in frame.sweeps),
+    ]
+
+
+def _faults(camera: Camera) -> list[str]:
+    K, rotation = camera.K, camera.T_cam_lidar[:3, :3]
+    faults = []
+    inside = 0 < K[0, 2] < camera.width and 0 < K[1, 2] < camera.height
+    if not (K[0, 0] > 0 and K[1, 1] > 0 and inside and np.allclose(K[2], [0, 0, 1])):
+        faults.append(f"K must have its center in the image, focal lengths > 0, got {K.tolist()}")
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4) or np.linalg.det(rotation) < 0:
+        faults.append("T_cam_lidar must hold a rotation")
+    return faults

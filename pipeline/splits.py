@@ -1,0 +1,104 @@
+"""Which splits a frame belongs to: scene lists of the data set, and SLidR's label subsets.
+
+In: a manifest and the frames in the data set's own order. Out: split names per frame. The order
+decides: counting scenes sorted by name keeps other scenes at 1 % (seven of seven hundred).
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import orjson
+
+from pipeline.errors import UserError, check
+from pipeline.manifest import Manifest
+
+SUBSETS = {"1pct": 100, "5pct": 20, "10pct": 10, "25pct": 4, "half": 2, "full": 1}  # one in k
+
+
+def split_names(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of all splits of a data set, in the order of the index's bits."""
+    return (*(manifest.scene_lists or ("train", "val")), *SUBSETS)
+
+
+def scene_lists(manifest: Manifest, root: Path, version: str | None) -> dict[str, frozenset[str]]:
+    """Return the scenes of each split, from the manifest or from the data set's own file.
+
+    Raises:
+        UserError: the file is missing, broken or lacks a split.
+    """
+    if not manifest.splits_file:
+        return {split: frozenset(scenes) for split, scenes in manifest.scene_lists.items()}
+    path = root / (version or "") / manifest.splits_file
+    advice = f"make the data set again ({manifest.how_to_get})"
+    try:
+        lists = orjson.loads(path.read_bytes())
+        return {split: frozenset(lists[split]) for split in ("train", "val")}
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: must list the scenes of each split, not found; {advice}"
+        ) from None
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path}: must be {{"train": [...], "val": [...]}}, got {error!r}; {advice}'
+        ) from None
+
+
+def thin_scenes(scenes: Iterable[str], train: frozenset[str], step: int) -> set[str]:
+    """Return the training scenes that a label subset keeps: the step-th, 2 step-th, ...
+
+    Args:
+        scenes: every scene in the data set's own order (file order of scene.json).
+        train: scenes of the training split; the others do not count.
+        step: keep one in `step`.
+
+    Source: valeoai/SLidR downstream/dataloader_nuscenes.py (Apache-2.0), dataset_skip_step.
+    """
+    return set([scene for scene in scenes if scene in train][step - 1 :: step])
+
+
+def thin_frames(paths: Iterable[str], step: int) -> set[str]:
+    """Return the paths that a label subset keeps: of the sorted list every step-th from the first.
+
+    Source: valeoai/SLidR downstream/dataloader_kitti.py (Apache-2.0).
+    """
+    return set(sorted(paths)[::step])
+
+
+def assign_splits(
+    manifest: Manifest,
+    lists: dict[str, frozenset[str]],
+    scenes: Sequence[str],
+    frame_scenes: Sequence[str],
+    frame_paths: Sequence[str],
+) -> list[tuple[str, ...]]:
+    """Return the split names of every frame.
+
+    Args:
+        manifest: for the few-shot rule.
+        lists: split -> scenes, from scene_lists.
+        scenes: every scene in the data set's own order, those without frames included.
+        frame_scenes: [F] scene of each frame.
+        frame_paths: [F] point file of each frame, relative to the root.
+
+    Raises:
+        UserError: no scene is in any split, so that every split would be empty.
+    """
+    known = frozenset().union(*lists.values())
+    check(
+        not scenes or any(scene in known for scene in scenes),
+        f"data set '{manifest.name}': scenes must be in its split lists, got {list(scenes)[:3]} "
+        f"and {max(len(scenes) - 3, 0)} more in none of them; is this another data set?",
+    )
+    of_scene = {scene: [s for s, members in lists.items() if scene in members] for scene in scenes}
+    if manifest.few_shot == "scenes":
+        kept = {name: thin_scenes(scenes, lists["train"], step) for name, step in SUBSETS.items()}
+        keys = frame_scenes
+    else:
+        pairs = zip(frame_scenes, frame_paths, strict=True)
+        training = [path for scene, path in pairs if scene in lists["train"]]
+        kept = {name: thin_frames(training, step) for name, step in SUBSETS.items()}
+        keys = frame_paths
+    return [
+        (*of_scene[scene], *(name for name in SUBSETS if key in kept[name]))
+        for scene, key in zip(frame_scenes, keys, strict=True)
+    ]

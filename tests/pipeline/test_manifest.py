@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+
+from pipeline.errors import UserError
+from pipeline.manifest import find_root, load_manifest, names, resolve_version
+from pipeline.splits import assign_splits, scene_lists, split_names, thin_frames, thin_scenes
+
+
+def test_split_lists_have_the_published_sizes():
+    lists = load_manifest("nuscenes").scene_lists
+    sizes = {name: len(set(scenes)) for name, scenes in lists.items()}
+    assert sizes == {
+        "train": 700,
+        "val": 150,
+        "test": 150,
+        "mini_train": 8,
+        "mini_val": 2,
+        "slidr_mini_val": 100,
+        "slidr_train": 600,
+    }
+    assert not set(lists["train"]) & set(lists["val"])
+    assert set(lists["slidr_train"]) | set(lists["slidr_mini_val"]) == set(lists["train"])
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_raw_id_maps_to_a_class_or_to_ignored(name):
+    manifest = load_manifest(name)
+    table = manifest.label_map()
+    assert table.shape == (65536,) and table.dtype == np.uint8
+    assert set(table[list(manifest.raw_names)]) == {*range(len(manifest.classes)), 255}
+    assert np.count_nonzero(table != 255) == sum(t != 255 for t in manifest.raw_to_train.values())
+
+
+def test_known_ids():
+    nuscenes, kitti = load_manifest("nuscenes"), load_manifest("semantickitti")
+    assert nuscenes.classes[nuscenes.label_map()[24]] == "driveable_surface"
+    assert nuscenes.label_map()[31] == 255  # the ego vehicle
+    assert kitti.classes[kitti.label_map()[259]] == "other-vehicle"
+    assert nuscenes.cameras[0] == "CAM_FRONT" and nuscenes.cameras[2] == "CAM_BACK_RIGHT"
+    assert (nuscenes.pair_gap, kitti.pair_gap, kitti.intensity_offset) == (1, 5, 1.0)
+
+
+def test_ids_the_map_does_not_list_are_named():
+    manifest = load_manifest("semantickitti")
+    semantic = np.array([10, 7, 999, 7, 0], np.uint16)
+    assert manifest.unknown_ids(semantic).tolist() == [7, 999]
+    assert manifest.label_map()[semantic].tolist() == [0, 255, 255, 255, 255]
+
+
+def test_label_map_hash_tells_maps_apart():
+    hashes = [load_manifest(n).label_map_hash() for n in ("nuscenes", "synthetic", "semantickitti")]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale"),
+    [(900, 1600, 0.5), (600, 600, 0.5), (599, 2000, 1.0), (376, 1241, 1.0)],
+)
+def test_store_scale_follows_the_short_side(height, width, scale):
+    assert load_manifest("nuscenes").scale_for(height, width) == scale
+
+
+def test_few_shot_scenes_are_the_kth_training_scenes_in_file_order():
+    # Worked by hand: training scenes in file order are d, b, e, a; 'x' does not count.
+    scenes, train = ["d", "x", "b", "e", "a"], frozenset("abde")
+    assert thin_scenes(scenes, train, 2) == {"b", "a"}  # the 2nd and 4th
+    assert thin_scenes(scenes, train, 4) == {"a"}
+    assert thin_scenes(scenes, train, 100) == set()
+    assert thin_scenes(scenes, train, 1) == train
+
+
+def test_few_shot_counts_of_nuscenes():
+    train = load_manifest("nuscenes").scene_lists["train"]
+    kept = [len(thin_scenes(train, frozenset(train), step)) for step in (100, 20, 10, 4, 2, 1)]
+    assert kept == [7, 35, 70, 175, 350, 700]
+
+
+def test_few_shot_frames_start_with_the_first_of_the_sorted_list():
+    assert thin_frames(["01/0", "00/1", "00/2", "00/0"], 2) == {"00/0", "00/2"}
+    paths = [f"{k:05d}" for k in range(19130)]
+    counts = [len(thin_frames(paths, step)) for step in (100, 20, 10, 4)]
+    assert counts == [192, 957, 1913, 4783]
+
+
+def test_splits_of_frames_under_either_rule(tmp_path):
+    lists = {"train": frozenset({"a", "b"}), "val": frozenset({"c"})}
+    frames = [("b", "p0"), ("b", "p1"), ("a", "p2"), ("c", "p3")]
+    arguments = (lists, ["b", "a", "c"], [s for s, _ in frames], [p for _, p in frames])
+    by_scene = assign_splits(load_manifest("nuscenes"), *arguments)
+    assert by_scene == [("train", "full")] * 2 + [("train", "half", "full"), ("val",)]
+    by_frame = assign_splits(load_manifest("semantickitti"), *arguments)
+    everything = ("train", "1pct", "5pct", "10pct", "25pct", "half", "full")
+    assert by_frame == [everything, ("train", "full"), ("train", "half", "full"), ("val",)]
+    with pytest.raises(UserError, match=r"got \['q'\] and 0 more in none of them"):
+        assign_splits(load_manifest("nuscenes"), lists, ["q"], ["q"], ["p"])
+
+
+def test_synthetic_splits_come_from_the_data(tmp_path):
+    manifest = load_manifest("synthetic")
+    with pytest.raises(UserError, match="must list the scenes of each split, not found"):
+        scene_lists(manifest, tmp_path, "v")
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/splits.json").write_text('{"train": ["a"], "val": ["b"]}')
+    assert scene_lists(manifest, tmp_path, "v") == {"train": {"a"}, "val": {"b"}}
+    assert split_names(manifest)[:3] == ("train", "val", "1pct")
+    (tmp_path / "v/splits.json").write_text('{"train": ["a"]')
+    with pytest.raises(UserError, match=r"splits.json: must be .* got JSONDecodeError"):
+        scene_lists(manifest, tmp_path, "v")
+
+
+def test_unknown_data_set_names_the_nearest():
+    with pytest.raises(UserError, match=r"did you mean 'nuscenes'\? choose one of: .*synthetic"):
+        load_manifest("nuscene")
+
+
+def test_root_comes_from_flag_then_variable(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUSCENES_ROOT", raising=False)
+    with pytest.raises(UserError, match=r"pass --root FOLDER or set NUSCENES_ROOT"):
+        find_root("nuscenes", None)
+    monkeypatch.setenv("SOMEWHERE", str(tmp_path))
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    monkeypatch.setenv("NUSCENES_ROOT", "$SOMEWHERE/a")
+    assert find_root("nuscenes", None) == tmp_path / "a"
+    assert find_root("nuscenes", f"{tmp_path}/b") == tmp_path / "b"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_root("nuscenes", "~/b") == tmp_path / "b"
+    monkeypatch.setenv("NUSCENES_ROOT", "/does/not/exist")
+    with pytest.raises(UserError, match="NUSCENES_ROOT must be a folder, got '/does/not/exist'"):
+        find_root("nuscenes", None)
+
+
+def test_version_prefers_the_full_set(tmp_path):
+    manifest = load_manifest("nuscenes")
+    with pytest.raises(UserError, match=r"must hold the folder v1.0-trainval or v1.0-mini"):
+        resolve_version(manifest, tmp_path)
+    for version in ("v1.0-test", "v1.0-mini", "v1.0-trainval"):
+        (tmp_path / version).mkdir()
+        assert resolve_version(manifest, tmp_path) == version
+    assert resolve_version(manifest, tmp_path, "v1.0-mini") == "v1.0-mini"
+    with pytest.raises(UserError, match=r"must hold the folder v1.0-typo"):
+        resolve_version(manifest, tmp_path, "v1.0-typo")
+    assert resolve_version(load_manifest("semantickitti"), tmp_path) is None
+    with pytest.raises(UserError, match="has no versions, got 'x'"):
+        resolve_version(load_manifest("semantickitti"), tmp_path, "x")
