@@ -75,7 +75,7 @@ def index(dataset: str, root: str | None, version: str | None, stores: Path) -> 
     problems = validate(built, place.root)
     for line in problems:
         click.echo(line)
-    click.echo(f"{place.folder / 'index.parquet'}: {len(built)} frames, {len(built.scenes)} scenes")
+    click.echo(f"{place.folder / 'index.parquet'}: {len(built)} frames, {len(built.scenes())} scenes")
 
 
 @main.command()
@@ -254,13 +254,13 @@ def _choose_rows(index, scenes: str | None, limit: int | None) -> np.ndarray:
     rows = np.arange(len(index))
     if scenes:
         wanted = [scene.strip() for scene in scenes.split(",") if scene.strip()]
-        unknown = sorted(set(wanted) - set(index.scenes))
+        unknown = sorted(set(wanted) - set(index.scenes()))
         check(
             not unknown,
             f"--scenes: must be scenes of the index, got '{', '.join(unknown)}'; "
-            f"it has {', '.join(index.scenes[:5])}, ... ({len(index.scenes)} in all)",
+            f"it has {', '.join(index.scenes()[:5])}, ... ({len(index.scenes())} in all)",
         )
-        numbers = {index.scenes.index(scene) for scene in wanted}
+        numbers = {index.scenes().index(scene) for scene in wanted}
         rows = np.array([row for row in rows if index.scene_number(int(row)) in numbers], int)
     return rows[:limit] if limit else rows
 

@@ -1,8 +1,9 @@
 """Run a stage over its blocks: what is to do, one worker process, retries, quarantine, progress."""
 
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
@@ -87,6 +88,25 @@ def run_tasks(
     return summary
 
 
+@contextlib.contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set variables that a child process must find before its first import.
+
+    One numba thread per worker: HDBSCAN's threads wait actively, so that on a busy machine of two
+    cores a KITTI frame took 17 to 96 s with two threads against 4 s.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 class _Lost(Exception):
     """The worker hung or died on a frame."""
 
@@ -154,7 +174,8 @@ class _Worker:
         self.process = context.Process(
             target=serve, args=(self.job, theirs, os.getpid()), daemon=True
         )
-        self.process.start()
+        with _environment(NUMBA_NUM_THREADS="1"):
+            self.process.start()
         theirs.close()
         self.row: int | None = None
         self._receive(START_TIMEOUT_S)

@@ -146,7 +146,7 @@ def _attributes(stage: str, manifest: Manifest, index: Index) -> dict[str, Any]:
     }
     if stage == "frames":
         attributes |= {
-            "scenes": index.scenes,
+            "scenes": index.scenes(),
             "classes": list(manifest.classes),
             "colors": {name: list(color) for name, color in manifest.colors.items()},
             "raw_to_train": {str(raw): train for raw, train in manifest.raw_to_train.items()},

@@ -94,7 +94,7 @@ class Store:
         """
         reason = self.missing(row)
         if reason:
-            raise UserError(f"{self.path}: frame {row} must be done, got {reason}; {self.remedy()}")
+            raise UserError(f"{self.path}: frame {row} must be done, got {reason}; {self.remedy(reason)}")
         return np.asarray(self.array(name)[(row, *where)])
 
     def missing(self, row: int) -> str | None:
@@ -108,11 +108,12 @@ class Store:
         reason = self._quarantined[block].get(row)
         return f"quarantined ({reason})" if reason else None
 
-    def remedy(self) -> str:
-        """Return the command that makes what is missing."""
+    def remedy(self, reason: str = "") -> str:
+        """Return the command that makes what is missing, for a reason that `missing` gave."""
         name = self.path.name.removesuffix(".zarr")
         source = f" VFM={name.partition('-')[2]}" if name.startswith("superpixels-") else ""
-        return f"run 'make stage STAGE={self.header.stage} DATASET={self.header.dataset}{source}'"
+        again = " ARGS=--retry-quarantined" if reason.startswith("quarantined") else ""
+        return f"run 'make stage STAGE={self.header.stage} DATASET={self.header.dataset}{source}{again}'"
 
 
 def marker_folder(path: Path) -> Path:
