@@ -1,0 +1,227 @@
+"""Stage one as a user runs it: whole runs, reruns, shards, and everything that can be wrong."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from pipeline import blocks
+from pipeline.__main__ import main
+from pipeline.errors import run_main
+from pipeline.store import open_store
+from tests.conftest import Outcome
+
+FOLDER = "synthetic-tiny"
+
+
+@pytest.fixture
+def stage_one(monkeypatch, capfd, tmp_path):
+    """Return a function that runs a command in this process (its workers are real ones)."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
+        monkeypatch.chdir(tmp_path)
+        code = 0
+        try:
+            run_main(main)
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def stores(city, tmp_path_factory):
+    """The stores of the tiny city with the oracle's superpixels, made once."""
+    folder = tmp_path_factory.mktemp("stores")
+    arguments = ["run", "--root", city, "--stores", folder, "--source", "oracle"]
+    main([str(a) for a in arguments], standalone_mode=False)
+    return folder
+
+
+def test_a_run_fills_every_store_with_what_the_recordings_say(city, stores):
+    from pipeline.datasets import nuscenes
+    from pipeline.index import read_index
+
+    index = read_index(stores / FOLDER / "index.parquet")
+    frames = open_store(stores / FOLDER / "frames.zarr")
+    frame = index.frame(1)
+    cloud = nuscenes.load_points(city, frame.points_path)
+    count = int(frames.read("num_points", 1))
+    assert count == len(cloud.points)
+    np.testing.assert_array_equal(frames.read("points", 1, slice(0, count)), cloud.points)
+    assert not frames.read("points", 1, slice(count, None)).any()
+    labels = nuscenes.load_labels(city, frame, count)
+    np.testing.assert_array_equal(frames.read("labels", 1, slice(0, count)), labels.semantic)
+    np.testing.assert_array_equal(frames.read("instances", 1, slice(0, count)), labels.instance)
+    assert frames.read("successor", 1) == 2
+    assert frames.read("successor", 3) == -1  # last of its scene
+    superpixels = open_store(stores / FOLDER / "superpixels-oracle.zarr")
+    ids = superpixels.read("ids_native", 1)
+    assert (ids > 0).all()  # the city's truth covers every pixel
+    assert superpixels.read("num_segments", 1, 0) == len(np.unique(ids[0]))
+    segments = open_store(stores / FOLDER / "segments.zarr")
+    assert segments.read("ids", 1).any()
+    assert not segments.read("ids", 3).any()
+
+
+def test_rerun_does_nothing_and_leaves_every_byte(city, stores, stage_one):
+    before = {p: p.stat().st_mtime_ns for p in stores.rglob("*") if p.is_file()}
+    outcome = stage_one("run", "--root", city, "--stores", stores, "--source", "oracle")
+    assert outcome.code == 0
+    assert outcome.err.count("1 blocks done, 0 to do") == 4
+    assert {p: p.stat().st_mtime_ns for p in stores.rglob("*") if p.is_file()} == before
+
+
+def test_dry_run_says_what_is_to_do(city, tmp_path, stage_one):
+    outcome = stage_one("run", "--root", city, "--stores", tmp_path / "s", "--dry-run")
+    assert outcome.code == 0
+    assert outcome.err.count("0 blocks done, 1 to do") == 4
+    assert not list((tmp_path / "s").rglob("*.json.blocks"))
+
+
+def test_verify_finds_damage_and_the_rerun_repairs_it(city, stores, stage_one, tmp_path):
+    mine = shutil.copytree(stores, tmp_path / "mine")
+    store = open_store(mine / FOLDER / "frames.zarr")
+    points, labels = (blocks.shard_path(store, name, 0) for name in ("points", "labels"))
+    expected = points.read_bytes(), labels.read_bytes()
+
+    damaged = bytearray(expected[0])
+    damaged[len(damaged) // 2] ^= 4
+    points.write_bytes(damaged)
+    assert stage_one("verify", "--root", city, "--stores", mine).code == 2
+    labels.write_bytes(expected[1][:-5])
+    outcome = stage_one("run", "--root", city, "--stores", mine, "--stage", "frames")
+    assert outcome.code == 0, outcome.err
+    assert (points.read_bytes(), labels.read_bytes()) == expected
+    outcome = stage_one("verify", "--root", city, "--stores", mine)
+    assert outcome.code == 0, outcome.out
+
+
+def test_shards_cover_everything_once(city, stores):
+    from pipeline.index import read_index
+    from pipeline.run import choose_blocks
+
+    index = read_index(stores / FOLDER / "index.parquet")
+    store = open_store(stores / FOLDER / "frames.zarr")
+    object.__setattr__(store.header, "frames_per_block", 2)
+    parts = [choose_blocks(store, index, np.arange(8), (i, 3)) for i in range(3)]
+    assert sorted(sum(parts, [])) == [0, 1, 2, 3]
+
+
+def test_a_broken_image_is_quarantined_and_mended_later(broken_city, city, tmp_path, stage_one):
+    image = sorted((broken_city / "samples/CAM_BACK").iterdir())[2]
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    where = ("--root", broken_city, "--stores", tmp_path / "s")
+    outcome = stage_one("run", *where, "--stage", "frames")
+    assert outcome.code == 3
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("quarantined ") >= 1
+    assert image.name in outcome.err
+    store = open_store(tmp_path / "s" / FOLDER / "frames.zarr")
+    [row] = blocks.quarantined_rows(store, 0)
+    marker = json.loads(store.marker_path(0).read_text())
+    assert "Traceback" in marker["quarantined"][0]["traceback"]
+    assert store.read("num_points", (row + 1) % 8) > 0
+
+    image.write_bytes(whole)
+    outcome = stage_one("run", *where, "--stage", "frames", "--retry-quarantined")
+    assert outcome.code == 0, outcome.err
+    mended = open_store(store.path)
+    main(["run", "--root", str(city), "--stores", str(tmp_path / "t"), "--stage", "frames"],
+         standalone_mode=False)  # fmt: skip
+    clean = open_store(tmp_path / "t" / FOLDER / "frames.zarr")
+    for name in sorted(clean.group.array_keys()):
+        np.testing.assert_array_equal(np.asarray(mended.array(name)), np.asarray(clean.array(name)))
+
+
+def edit_table(root, name, change):
+    path = root / "v1.0-mini" / f"{name}.json"
+    records = json.loads(path.read_text())
+    change(records)
+    path.write_text(json.dumps(records))
+
+
+def dangle(root):
+    edit_table(root, "sample_data", lambda records: records[0].update(ego_pose_token="nowhere"))
+
+
+def cut_points(root):
+    path = sorted((root / "samples/LIDAR_TOP").iterdir())[0]
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def drop_label(root):
+    path = sorted((root / "lidarseg").rglob("*.bin"))[0]
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "expected"),
+    [
+        (dangle, 2, "ego_pose"),
+        (cut_points, 3, "multiple of 20"),
+        (drop_label, 3, "label"),
+    ],
+)
+def test_damaged_recordings_get_one_clear_line(broken_city, stage_one, damage, code, expected):
+    damage(broken_city)
+    outcome = stage_one("run", "--root", broken_city, "--stores", "s", "--stage", "frames")
+    assert outcome.code == code, outcome.err
+    assert "Traceback" not in outcome.err
+    marks = ("error: ", "quarantined ")
+    [line] = [line for line in outcome.err.splitlines() if line.startswith(marks)]
+    assert expected in line
+    assert ";" in line  # what to do
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "--dataset", "nuscense"], "did you mean 'nuscenes'"),
+        (["run", "--dataset", "nuscenes"], "NUSCENES_ROOT"),
+        (["run", "--dataset", "nuscenes", "--root", "nowhere"], "nowhere"),
+        (["run", "--root", "."], "city.json"),
+        (["run", "--version", "huge"], "tiny, demo, full"),
+        (["run", "--root", "CITY", "--source", "slik"], "did you mean 'slic'"),
+        (["run", "--root", "CITY", "--stage", "frame"], "did you mean 'frames'"),
+        (["run", "--root", "CITY", "--scenes", "scene-x"], "scene-x"),
+        (["run", "--root", "CITY", "--shard", "3/3"], "0 <= i < n"),
+        (["run", "--root", "CITY", "--set", "n_segments=9"], "one --stage"),
+        (["run", "--root", "CITY", "--stage", "superpixels", "--set", "segments=9"], "n_segments"),
+        (["run", "--root", "CITY", "--stage", "superpixels", "--set", "sigma=x"], "must be float"),
+        (["verify", "--root", "CITY"], "make superpixels"),
+        (["pictures", "--root", "CITY"], "index must be there"),
+        (["synthesize", "--size", "large"], "tiny"),
+    ],
+)
+def test_bad_arguments_get_one_clear_line(city, stage_one, monkeypatch, arguments, expected):
+    monkeypatch.delenv("NUSCENES_ROOT", raising=False)
+    outcome = stage_one(*[city if a == "CITY" else a for a in arguments])
+    assert outcome.code == 2
+    assert expected in outcome.error()
+
+
+def test_a_store_of_another_config_is_refused(city, stores, stage_one, tmp_path):
+    arguments = ["run", "--root", city, "--stores", tmp_path / "s", "--stage", "superpixels"]
+    assert stage_one(*arguments, "--set", "n_segments=20").code == 0
+    error = stage_one(*arguments).error()
+    assert "config.n_segments: 20 -> 150" in error
+    assert "--rebuild" in error
+    beside = [a if a != "slic" else "slic@few" for a in [*arguments, "--source", "slic"]]
+    assert stage_one(*beside, "--dry-run").code == 0  # another label, another store
+
+
+def test_help_of_every_command_is_complete(command):
+    names = ["doctor", "synthesize", "index", "run", "verify", "pictures"]
+    text = command("pipeline", "--help").out
+    for name in names:
+        assert name in text
+        assert len(main.commands[name].help) > 20
+        for option in main.commands[name].params:
+            assert option.help, f"{name} {option.name}"
