@@ -1,0 +1,71 @@
+"""Superpixels from PNG files: somebody else's masks, or the synthetic city's ground truth.
+
+In: `<folder>/<camera token>.png`, one channel, 8 or 16 bit, native size, 0 = none. Out: those ids,
+number for number, so that export after import gives the same files.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import UserError, check
+from pipeline.image import decode_ids
+from pipeline.regions import Segmentation
+from pipeline.types import Camera
+
+VERSION = 1
+MAX_CATEGORIES = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the files are; a fact of the import, so it has no default that works."""
+
+    folder: str = ""  # folder of the PNG files; `oracle` is <root>/oracle
+
+
+@dataclass(frozen=True)
+class Images:
+    """The loaded source."""
+
+    folder: Path
+
+    def segment(self, image_rgb: np.ndarray, camera: Camera) -> Segmentation:
+        """Return the ids of this camera's file.
+
+        Args:
+            image_rgb: not needed by this source.
+            camera: its token names the file, its native size is the one expected.
+
+        Raises:
+            UserError: the file is missing or damaged, has colors, or has another size.
+        """
+        path = self.folder / f"{camera.token}.png"
+        where = f"{camera.name}/{camera.token}"
+        if not path.is_file():
+            raise UserError(
+                f"{where}: superpixels must be in {path}, got no such file; "
+                f"export one PNG per image, named by camera token"
+            )
+        ids = decode_ids(path)
+        expected = (camera.height, camera.width)
+        check(
+            ids.shape == expected and ids.dtype in (np.uint8, np.uint16),
+            f"{where}: superpixels must be uint8 or uint16 {list(expected)}, "
+            f"got {ids.dtype} {list(ids.shape)} in {path}; "
+            f"save one gray channel (no palette, no RGB) at native image size",
+        )
+        return Segmentation(ids.astype(np.uint16))
+
+
+def load(config: Config, device: str) -> Images:
+    """Return the source of a folder.
+
+    Raises:
+        UserError: no folder given, or no such folder.
+    """
+    check(bool(config.folder), "superpixels 'images': folder must be set; add --set folder=PATH")
+    folder = Path(config.folder).expanduser()
+    check(folder.is_dir(), f"superpixels: folder must exist, got {folder}; check --set folder=PATH")
+    return Images(folder)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from pipeline.ring import derive_ring
+from tests.pipeline.recordings import Kitti, recording
+
+
+def _scan(elevations_deg, azimuths_deg, range_m=10.0):
+    """Beam by beam, each beam once around."""
+    elevation, azimuth = np.meshgrid(
+        np.radians(elevations_deg), np.radians(azimuths_deg), indexing="ij"
+    )
+    flat = np.cos(elevation) * range_m
+    points = np.stack(
+        [flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation) * range_m], -1
+    )
+    return points.reshape(-1, 3).astype(np.float32)
+
+
+AROUND = np.arange(0.5, 360, 5.0)
+
+
+def test_beams_are_counted_in_file_order():
+    points = _scan([2, 0, -4, -10], AROUND)
+    ring = derive_ring(points)
+    assert ring.dtype == np.uint8
+    np.testing.assert_array_equal(ring, np.repeat([0, 1, 2, 3], len(AROUND)))
+
+
+def test_gaps_without_returns_do_not_matter():
+    points = _scan([2, 0, -4, -10], AROUND)
+    kept = np.random.default_rng(0).random(len(points)) < 0.6
+    expected = np.repeat([0, 1, 2, 3], len(AROUND))[kept]
+    np.testing.assert_array_equal(derive_ring(points[kept]), expected)
+
+
+def test_a_sensor_that_turns_the_other_way():
+    ring = derive_ring(_scan([2, 0, -4, -10], AROUND[::-1]))
+    np.testing.assert_array_equal(ring, np.repeat([0, 1, 2, 3], len(AROUND)))
+
+
+def test_jitter_over_the_seam_does_not_start_a_beam():
+    azimuths = np.append(AROUND, [360.4, 359.6, 359.9])  # crosses, goes back, ends before the seam
+    ring = derive_ring(_scan([2, 0, -4, -10], azimuths))
+    assert ring.max() == 3 + 1  # the last beam's own crossing counts once
+    assert np.all(np.diff(ring.astype(int)) >= 0)
+    middle = np.arange(4)[:, None] * len(azimuths) + np.arange(10, 60)
+    np.testing.assert_array_equal(ring[middle], np.repeat(np.arange(4)[:, None], 50, axis=1))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        _scan(np.linspace(3, -24, 130), AROUND),  # more beams than 128
+        _scan([0], AROUND),  # one turn says nothing
+        _scan([2, 0, -4, -10], AROUND).reshape(4, -1, 3).swapaxes(0, 1).reshape(-1, 3),  # by column
+        np.random.default_rng(0).permutation(_scan([2, 0, -4, -10], AROUND)),
+        np.zeros((100, 3), np.float32),
+        np.zeros((1, 3), np.float32),
+    ],
+    ids=["130 beams", "one beam", "column by column", "shuffled", "all at the origin", "one point"],
+)
+def test_implausible_order_is_unknown(points):
+    assert (derive_ring(points) == 255).all()
+
+
+def test_empty_scan():
+    assert derive_ring(np.empty((0, 4), np.float32)).shape == (0,)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("number", [0, 5, 9])
+def test_real_kitti_scan_has_64_beams_from_the_top_down(number):
+    points = Kitti().scan(number)
+    ring = derive_ring(points)
+    assert np.unique(ring).tolist() == list(range(64))
+    elevation = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
+    middle = np.array([np.median(elevation[ring == beam]) for beam in range(64)])
+    assert (np.diff(middle) < 0).all()
+    assert 2 < middle[0] < 3.5 and -25.5 < middle[-1] < -23  # HDL-64E: +2 to -24.8 degrees
+    assert np.bincount(ring).min() > 1000
+
+
+@pytest.mark.data
+def test_real_nuscenes_scan_goes_by_column_and_stays_unknown():
+    (path,) = (recording("nuscenes") / "samples/LIDAR_TOP").iterdir()
+    assert (derive_ring(np.fromfile(path, np.float32).reshape(-1, 5)) == 255).all()
