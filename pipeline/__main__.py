@@ -217,6 +217,7 @@ def _find(
 ) -> Place:
     """Return where things are; the city is made on the spot where nobody said where it is."""
     from pipeline.manifest import find_root, load_manifest, resolve_version
+    from pipeline.store import find_folder
 
     manifest = load_manifest(dataset)
     if dataset == CITY:
@@ -226,11 +227,7 @@ def _find(
         tables = resolve_version(manifest, city, None) if need_root else None
         return Place(manifest, city, tables, stores / f"{dataset}-{size_and_seed}")
     if not need_root and not root:
-        candidates = sorted(p.parent for p in stores.glob(f"{dataset}*/index.parquet"))
-        candidates = [p for p in candidates if p.name in (dataset, f"{dataset}-{version}")
-                      or (version is None and p.name.startswith(f"{dataset}-"))]
-        if len(candidates) == 1:
-            return Place(manifest, None, version, candidates[0])
+        return Place(manifest, None, version, find_folder(stores, dataset, version))
     found = find_root(dataset, root)
     resolved = resolve_version(manifest, found, version)
     return Place(manifest, found, resolved, stores / (f"{dataset}-{resolved}" if resolved else dataset))

@@ -1,0 +1,15 @@
+"""Linear probe: only the last layer trains, on all training labels."""
+
+from train.finetune import Downstream
+
+
+def settings(dataset: str, is_random: bool) -> Downstream:
+    """Return the protocol of method.md 5.2; a short one with kept features for the city.
+
+    Args:
+        dataset: name of the data set.
+        is_random: a random network gets the same rate (nothing of the trunk trains).
+    """
+    if dataset == "synthetic":
+        return Downstream(epochs=20, feature_passes=2, max_voxels=3000)
+    return Downstream(lr=0.05, epochs=50, batch_size=16)

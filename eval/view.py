@@ -1,0 +1,107 @@
+"""Pictures of what a network says: predictions, truth and errors from above; no display needed."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from train.batch import join_cells, make_cloud
+from train.models.minkunet import MinkUNet
+from train.stores import Stores
+from train.voxelize import VoxelConfig
+
+RANGE_M = 40.0  # half the side of the square shown
+IGNORED = 255
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one frame."""
+
+    points: np.ndarray  # [N, 4] float32
+    labels: np.ndarray  # [N] uint8 train ids, 255 = ignored
+    predicted: np.ndarray  # [N] uint8
+
+
+def predict(network: MinkUNet, stores: Stores, row: int, voxels: VoxelConfig) -> Prediction:
+    """Return truth and prediction of every point of a frame."""
+    points = stores.points(row)
+    cloud = make_cloud(points, np.zeros(0, np.uint16), voxels)
+    network.eval()
+    with torch.no_grad():
+        voxel_classes = network(*join_cells([cloud])).argmax(1).numpy()
+    return Prediction(points, stores.labels(row), voxel_classes[cloud.voxel_idx].astype(np.uint8))
+
+
+def prediction_page(shown: Prediction, colors: np.ndarray, classes: list[str], title: str) -> bytes:
+    """Return a PNG: truth, prediction, and errors in red, all from above.
+
+    Args:
+        shown: one frame.
+        colors: [K, 3] uint8 by train id.
+        classes: names by train id.
+        title: of the page.
+    """
+    figure = Figure(figsize=(15, 5.6), dpi=90, layout="constrained")
+    known = shown.labels != IGNORED
+    wrong = known & (shown.labels != shown.predicted)
+    gray = np.array([200, 200, 200], np.uint8)
+    truth = np.where(known[:, None], colors[np.where(known, shown.labels, 0)], gray)
+    errors = np.where(wrong[:, None], np.array([220, 30, 30], np.uint8), gray)
+    accuracy = 100 * (1 - wrong.sum() / max(known.sum(), 1))
+    panels = [
+        ("truth (gray: not evaluated)", truth),
+        ("prediction", colors[shown.predicted]),
+        (f"errors in red, {accuracy:.1f} % of points right", errors),
+    ]
+    for axes, (name, paint) in zip(figure.subplots(1, 3), panels, strict=True):
+        axes.scatter(shown.points[:, 0], shown.points[:, 1], s=1.2, c=paint / 255, linewidths=0)
+        axes.set(xlim=(-RANGE_M, RANGE_M), ylim=(-RANGE_M, RANGE_M), title=name, xlabel="x (m)")
+        axes.set_aspect("equal")
+    present = np.unique(np.concatenate([shown.labels[known], shown.predicted]))
+    handles = [
+        axes.plot([], [], "o", color=colors[k] / 255, label=classes[k])[0] for k in present.tolist()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=8, fontsize=8)
+    figure.suptitle(title)
+    return render(figure)
+
+
+def confusion_page(matrix: np.ndarray, classes: list[str], title: str) -> bytes:
+    """Return a PNG of a confusion matrix [K, K], each row in percent of its truth."""
+    share = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(7.5, 6.5), dpi=90, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, vmin=0, vmax=100, cmap="Blues")
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.set(xlabel="predicted", ylabel="truth", title=title)
+    figure.colorbar(image, label="% of the points of a class")
+    return render(figure)
+
+
+def curves_page(lines: list[dict], title: str) -> bytes:
+    """Return a PNG of the losses of a run over its steps, each in its own panel."""
+    names = [n for n in lines[0] if n not in ("epoch", "step", "lr")]
+    figure = Figure(figsize=(3.6 * len(names), 3.2), dpi=90, layout="constrained")
+    steps = [line["step"] for line in lines]
+    window = max(len(lines) // 50, 1)
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        values = np.array([line.get(name, np.nan) for line in lines])
+        axes.plot(steps, values, color="0.8", linewidth=0.8)
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        axes.plot(steps[window - 1 :], smooth, color="tab:blue")
+        axes.set(title=name, xlabel="step")
+    figure.suptitle(title)
+    return render(figure)
+
+
+def render(figure: Figure) -> bytes:
+    """Return a figure as PNG bytes."""
+    FigureCanvasAgg(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -1,0 +1,80 @@
+"""Commands of stage two: `python -m train COMMAND --help`."""
+
+import os
+
+# Before torch: with more OpenMP threads MinkowskiEngine's kernel maps come in a random order and
+# losses differ in the last bits; BLAS and torch keep all cores, which is faster too (docs/design).
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("MKL_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+
+from pathlib import Path  # noqa: E402
+
+import click  # noqa: E402
+
+from pipeline.errors import run_main  # noqa: E402
+
+ENGINES = ("minkowski", "native")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def main() -> None:
+    """Stage two: stores in, a pretrained network out."""
+
+
+def store_options(command):
+    """Add the options that say which stores to read (for train and eval)."""
+    options = [
+        click.option("--dataset", default="synthetic", help="Name of a data set."),
+        click.option("--version", help="Which of its stores, where there are several."),
+        click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores."),
+        click.option("--runs", type=Path, default=Path("runs"), help="Folder for all runs."),
+        click.option("--engine", type=click.Choice(ENGINES), help="[minkowski if it is built]"),
+        click.option("--device", default="cpu", help="Torch device."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@store_options
+@click.option("--source", default="slic", help="Superpixel source, 'slic' or 'slic@label'.")
+@click.option("--segments", default="segments", help="Store, 'segments' or 'segments@label'.")
+@click.option("--recipe", default="seal", help="Published run, see train/recipes.py.")
+@click.option("--run", "run_name", help="Name of the run [<recipe>-<data set>-<source>].")
+@click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
+@click.option("--workers", default=0, help="Loader processes; 0 reads in the trainer itself.")
+def pretrain(
+    dataset: str,
+    version: str | None,
+    stores: Path,
+    runs: Path,
+    engine: str | None,
+    device: str,
+    source: str,
+    segments: str,
+    recipe: str,
+    run_name: str | None,
+    settings: tuple[str, ...],
+    workers: int,
+) -> None:
+    """Pretrain a network; a finished run is a no-op, an unfinished one goes on."""
+    from pipeline.config import override
+    from pipeline.store import find_folder
+    from train.engines.table import default_engine
+    from train.recipes import load_recipe
+    from train.stores import StorePaths
+    from train.trainer import Machine, set_threads
+    from train.trainer import pretrain as run
+
+    set_threads()
+    config = override(load_recipe(recipe), settings)
+    place = find_folder(stores, dataset, version)
+    folder = runs / (run_name or f"{recipe}-{place.name}-{source}")
+    machine = Machine(engine or default_engine(), device, workers)
+    checkpoint = run(folder, StorePaths(place, source, segments), config, machine)
+    click.echo(checkpoint)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,62 @@
+"""Checkpoints: tensors and plain Python only, written whole or not at all, loaded weights-only."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.config import differences
+from pipeline.errors import UserError, check
+from pipeline.files import write_atomically
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: file to make or replace.
+        content: tensors, state dicts, numbers, strings, lists and dicts of those.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return a checkpoint's content on the CPU.
+
+    Raises:
+        UserError: missing, broken, or not one of ours.
+    """
+    check(path.is_file(), f"{path}: checkpoint must exist, got nothing; run 'make pretrain' first")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found = content["format"]
+    except Exception as error:  # torch raises many kinds for a broken zip or pickle
+        raise UserError(
+            f"{path}: must be a Selkie checkpoint, got {type(error).__name__}; train again or "
+            "give another file"
+        ) from error
+    check(found == FORMAT, f"{path}: checkpoint format must be {FORMAT}, got {found}; train again")
+    return content
+
+
+def load_into(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> None:
+    """Load a state dict whose keys and shapes must be the module's.
+
+    Raises:
+        UserError: a checkpoint of another network; says how many keys differ and shows the first.
+    """
+    wanted = {key: list(value.shape) for key, value in module.state_dict().items()}
+    found = {key: list(value.shape) for key, value in state.items()}
+    wrong = differences(found, wanted)
+    if wrong:
+        raise UserError(
+            f"{where}: must fit this network, got one with {len(wrong)} other keys or shapes "
+            f"(first '{wrong[0]}'); give the recipe it was made with"
+        )
+    module.load_state_dict(state)

@@ -1,0 +1,108 @@
+"""Stores in, batches out, in an order that only (seed, epoch) decides.
+
+A sample's randomness is keyed by (seed, epoch, position in the epoch), never by the worker, so any
+number of workers gives the same batches. Workers are forked by a fork server that never opened a
+store (zarr's threads do not survive a fork) and open their own stores.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.errors import check
+from train.augment import augment_cloud, augment_pretrain
+from train.batch import Batch, Sample, collate, make_cloud, make_sample
+from train.recipes import Recipe
+from train.stores import StorePaths, Stores
+
+WINDOW_BLOCKS = 8  # frames are shuffled within this many consecutive blocks of a shuffled order
+BLOCK_FRAMES = 32
+
+
+def pretrain_stages(recipe: Recipe) -> tuple[str, ...]:
+    """Return the stages whose stores a recipe reads."""
+    needs_segments = recipe.losses.temporal_weight or recipe.losses.segment_weight
+    return ("frames", "superpixels", "projections") + (("segments",) if needs_segments else ())
+
+
+class PairDataset(Dataset):
+    """Samples by (epoch, position, row)."""
+
+    def __init__(self, paths: StorePaths, recipe: Recipe) -> None:
+        self.paths, self.recipe = paths, recipe
+        self._stores: Stores | None = None
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Sample:
+        """Return one augmented sample."""
+        if self._stores is None:
+            self._stores = Stores(self.paths)
+        epoch, position, row = key
+        return load_sample(self._stores, self.recipe, epoch, position, row)
+
+
+def load_sample(stores: Stores, recipe: Recipe, epoch: int, position: int, row: int) -> Sample:
+    """Read, pair and augment one frame and, where a loss needs it, its successor."""
+    rng = np.random.default_rng((recipe.seed, epoch, position))
+    with_segments = "segments" in pretrain_stages(recipe)
+    paired = stores.paired_sample(row, with_segments)
+    check(
+        len(paired.images) > 0,
+        f"{stores.paths.folder}: frame {row} must have images, got none; choose another split",
+    )
+    if recipe.shuffle_pairs:
+        paired = replace(paired, pair_point=rng.permutation(paired.pair_point))
+    augmented = augment_pretrain(paired, recipe.augment, rng)
+    later = None
+    successor = int(stores.index.successor[row])
+    if recipe.losses.temporal_weight and successor >= 0:
+        points = stores.points(successor)
+        segment = stores.segment_ids(row, 1, len(points))
+        later = make_cloud(augment_cloud(points, rng), segment, recipe.voxels)
+    fallbacks = augmented.num_cuboids_refused + augmented.num_whole_images
+    return make_sample(row, augmented.sample, later, recipe.voxels, fallbacks)
+
+
+def epoch_order(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """Return the rows in the order of an epoch: blocks shuffled, then frames within windows.
+
+    Args:
+        rows: [R] index rows.
+        seed: of the run.
+        epoch: number of the epoch, from 0.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    blocks = np.unique(rows // BLOCK_FRAMES)
+    rng.shuffle(blocks)
+    place = {block: at for at, block in enumerate(blocks.tolist())}
+    at = np.array([place[block] for block in (rows // BLOCK_FRAMES).tolist()])
+    return rows[np.lexsort((rng.random(len(rows)), at // WINDOW_BLOCKS))]
+
+
+def epoch_batches(
+    paths: StorePaths, recipe: Recipe, rows: np.ndarray, epoch: int, num_workers: int
+) -> Iterator[Batch]:
+    """Yield the batches of one epoch; the last may be smaller, none is dropped."""
+    order = epoch_order(rows, recipe.seed, epoch).tolist()
+    keys = [(epoch, position, row) for position, row in enumerate(order)]
+    size = recipe.batch_size
+    loader = DataLoader(
+        PairDataset(paths, recipe),
+        batch_sampler=[keys[start : start + size] for start in range(0, len(keys), size)],
+        collate_fn=collate,
+        num_workers=num_workers,
+        multiprocessing_context="forkserver" if num_workers else None,
+        worker_init_fn=_one_thread if num_workers else None,
+    )
+    yield from loader
+
+
+def num_batches(num_rows: int, batch_size: int) -> int:
+    """Return the batches of an epoch."""
+    return -(-num_rows // batch_size)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
