@@ -18,7 +18,9 @@ def main() -> None:
 def start_options(command):
     """Add the options that say what a downstream network starts from."""
     options = [
-        click.option("--run", "run_name", help="Run [<recipe>-<data set>-<source>, or random-...]."),
+        click.option(
+            "--run", "run_name", help="Run [<recipe>-<data set>-<source>, or random-...]."
+        ),
         click.option("--source", default="slic", help="Superpixel source, names the default run."),
         click.option("--recipe", default="seal", help="Recipe: default run, and a random network."),
         click.option(

@@ -65,10 +65,7 @@ def write_report(
         "<h2>What stage one made</h2>",
         *[_image(page.read_bytes(), page.stem) for page in sorted(pictures.glob("*.png"))],
         "<h2>Predictions and errors</h2>",
-        *[
-            _image(prediction_page(s.prediction, colors, classes, s.title), s.title)
-            for s in scenes
-        ],
+        *[_image(prediction_page(s.prediction, colors, classes, s.title), s.title) for s in scenes],
         "<h2>Confusion</h2>",
         *[_confusion(run, result) for run, result in results],
     ]
@@ -118,7 +115,9 @@ def _class_table(results: list[tuple[str, Result]]) -> str:
             [[np.nan if v is None else v for v in seed] for seed in result.per_class_iou], float
         )
         absent = np.isnan(per_seed).all(0)
-        means = np.where(absent, np.nan, np.nansum(per_seed, 0) / np.maximum((~np.isnan(per_seed)).sum(0), 1))
+        means = np.where(
+            absent, np.nan, np.nansum(per_seed, 0) / np.maximum((~np.isnan(per_seed)).sum(0), 1)
+        )
         name = f"{run}: {result.protocol} {result.split}"
         rows.append([name, *["&ndash;" if np.isnan(v) else f"{v:.1f}" for v in means]])
     return _table(["run", *[f"<span class=class>{html.escape(c)}</span>" for c in classes]], rows)
@@ -149,4 +148,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _image(png: bytes, text: str) -> str:
     data = base64.b64encode(png).decode()
     caption = html.escape(text)
-    return f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'><figcaption class=note>{caption}</figcaption></figure>"
+    return (
+        f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'>"
+        f"<figcaption class=note>{caption}</figcaption></figure>"
+    )

@@ -13,7 +13,7 @@ CITY = "synthetic"
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
-    """Stage one: recordings in, Zarr stores of images, superpixels, projections and segments out."""
+    """Stage one: recordings in; images, superpixels, projections and segments out (Zarr)."""
 
 
 def dataset_options(command):
@@ -75,7 +75,9 @@ def index(dataset: str, root: str | None, version: str | None, stores: Path) -> 
     problems = validate(built, place.root)
     for line in problems:
         click.echo(line)
-    click.echo(f"{place.folder / 'index.parquet'}: {len(built)} frames, {len(built.scenes())} scenes")
+    click.echo(
+        f"{place.folder / 'index.parquet'}: {len(built)} frames, {len(built.scenes())} scenes"
+    )
 
 
 @main.command()
@@ -138,7 +140,9 @@ def run(
         )
         blocks = choose_blocks(store, place_index, rows, _parse_shard(shard))
         tasks = plan(store, place_index, blocks, retry_quarantined)
-        click.echo(f"{store.path}: {len(blocks) - len(tasks)} blocks done, {len(tasks)} to do", err=True)
+        click.echo(
+            f"{store.path}: {len(blocks) - len(tasks)} blocks done, {len(tasks)} to do", err=True
+        )
         if not dry_run:
             quarantined += run_tasks(job, tasks, store, place_index, timeout_s).quarantined
     for lost in quarantined:
@@ -230,7 +234,9 @@ def _find(
         return Place(manifest, None, version, find_folder(stores, dataset, version))
     found = find_root(dataset, root)
     resolved = resolve_version(manifest, found, version)
-    return Place(manifest, found, resolved, stores / (f"{dataset}-{resolved}" if resolved else dataset))
+    return Place(
+        manifest, found, resolved, stores / (f"{dataset}-{resolved}" if resolved else dataset)
+    )
 
 
 def _index(place: Place, fresh: bool = False):

@@ -114,7 +114,10 @@ def read_block(store: Store, block: int) -> tuple[dict[str, np.ndarray], str | N
         if not shard.exists():
             return {}, f"{name}: shard is missing"
         if shard.stat().st_size != marker["bytes"][name]:
-            return {}, f"{name}: shard has {shard.stat().st_size} bytes, not {marker['bytes'][name]}"
+            return (
+                {},
+                f"{name}: shard has {shard.stat().st_size} bytes, not {marker['bytes'][name]}",
+            )
         try:
             slices[name] = np.asarray(store.array(name)[rows.start : rows.stop])
         except (RuntimeError, ValueError, OSError) as error:  # checksums of zstd and of the shard
@@ -157,7 +160,11 @@ def verify(path: Path, advance: object = lambda: None) -> tuple[int, list[str]]:
 def shard_path(store: Store, name: str, block: int) -> Path:
     """Return the file of an array's shard."""
     zeros = "/".join(["0"] * (store.array(name).ndim - 1))
-    return store.path / name / "c" / str(block) / zeros if zeros else store.path / name / "c" / str(block)
+    return (
+        store.path / name / "c" / str(block) / zeros
+        if zeros
+        else store.path / name / "c" / str(block)
+    )
 
 
 def num_done(store: Store) -> int:

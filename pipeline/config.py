@@ -1,4 +1,4 @@
-"""Typed configuration: frozen dataclasses, `--set a.b=value` overrides, and a hash of the content."""
+"""Typed configuration: frozen dataclasses, `--set a.b=value` overrides, a hash of the content."""
 
 import dataclasses
 import difflib
@@ -48,7 +48,9 @@ def override(config: C, assignments: typing.Iterable[str]) -> C:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise UserError(f"--set {assignment}: must be key=value, got no '='; write --set {key}=VALUE")
+            raise UserError(
+                f"--set {assignment}: must be key=value, got no '='; write --set {key}=VALUE"
+            )
         config = _replace(config, key, key.split("."), text)
     return config
 
@@ -69,7 +71,9 @@ def _replace(config: C, key: str, path: list[str], text: str) -> C:
         value = _parse(text, hints[name])
     except ValueError:
         expected = getattr(hints[name], "__name__", str(hints[name]))
-        raise UserError(f"--set {key}: must be {expected}, got '{text}'; give such a value") from None
+        raise UserError(
+            f"--set {key}: must be {expected}, got '{text}'; give such a value"
+        ) from None
     try:
         return dataclasses.replace(config, **{name: value})
     except ValueError as error:  # a range check in the dataclass's own __post_init__
@@ -94,9 +98,13 @@ def _parse(text: str, hint: Any) -> Any:
             raise ValueError(text)
         return text
     if hint is bool:
-        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-            text.lower()
-        ] if text.lower() in {"true", "1", "yes", "false", "0", "no"} else _refuse(text)
+        return (
+            {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+                text.lower()
+            ]
+            if text.lower() in {"true", "1", "yes", "false", "0", "no"}
+            else _refuse(text)
+        )
     if hint in (int, float, str):
         return hint(text)
     raise ValueError(text)

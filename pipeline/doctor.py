@@ -67,7 +67,9 @@ def _blas_and_gpu() -> list[str]:
         import torch
         from threadpoolctl import threadpool_info
     except ModuleNotFoundError as error:
-        raise UserError(f"environment: package '{error.name}' is not installed; run 'make env'") from error
+        raise UserError(
+            f"environment: package '{error.name}' is not installed; run 'make env'"
+        ) from error
     pools = {(i["internal_api"], i["num_threads"]) for i in threadpool_info()}
     blas = ", ".join(f"{api} ({threads} threads)" for api, threads in sorted(pools))
     gpu = "none, everything runs on the CPU"
@@ -75,4 +77,7 @@ def _blas_and_gpu() -> list[str]:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         gpu = f"CUDA {torch.version.cuda}: {', '.join(names)}"
     has_mkl = torch.backends.mkl.is_available()
-    return [f"blas         torch {'with' if has_mkl else 'without'} MKL; {blas}", f"gpu          {gpu}"]
+    return [
+        f"blas         torch {'with' if has_mkl else 'without'} MKL; {blas}",
+        f"gpu          {gpu}",
+    ]

@@ -103,7 +103,9 @@ def _segment_page(
     if successor < 0:
         return None
     if reason := frames.missing(successor):
-        raise UserError(f"{frames.path}: frame {successor} must be done, got {reason}; {frames.remedy()}")
+        raise UserError(
+            f"{frames.path}: frame {successor} must be done, got {reason}; {frames.remedy()}"
+        )
     count = int(frames.read("num_points", successor))
     later = frames.read("points", successor, slice(0, count))
     ids_t = segments.read("ids", row, 0, slice(0, len(points)))

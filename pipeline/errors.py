@@ -19,7 +19,7 @@ class UserError(ValueError):
 
 
 def check(condition: bool, message: str) -> None:
-    """Raise UserError with `message` unless `condition` holds (for borders: files, flags, stores)."""
+    """Raise UserError with `message` unless `condition` holds (at borders: files, flags)."""
     if not condition:
         raise UserError(message)
 

@@ -22,7 +22,9 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(partial, 0o644)  # mkstemp gives 0600, which a shared file system's readers cannot open
+        os.chmod(
+            partial, 0o644
+        )  # mkstemp gives 0600, which a shared file system's readers cannot open
         os.replace(partial, path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
@@ -35,5 +37,5 @@ def sha256(data: bytes | memoryview) -> str:
 
 
 def sha256_array(array: np.ndarray) -> str:
-    """Return the SHA-256 of an array's C-contiguous bytes (its shape and dtype are not part of it)."""
+    """Return the SHA-256 of an array's C-contiguous bytes (shape and dtype are no part of it)."""
     return sha256(memoryview(np.ascontiguousarray(array)).cast("B")) if array.size else sha256(b"")

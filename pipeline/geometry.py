@@ -22,7 +22,8 @@ class Transform:
     def __post_init__(self) -> None:
         """Check the shape once, where the transform is made."""
         if np.shape(self.matrix) != (4, 4):
-            raise ValueError(f"T_{self.dst}_{self.src}: must be [4, 4], got {np.shape(self.matrix)}")
+            name = f"T_{self.dst}_{self.src}"
+            raise ValueError(f"{name}: must be [4, 4], got {np.shape(self.matrix)}")
 
     def __matmul__(self, other: "Transform") -> "Transform":
         """Compose: T_a_b @ T_b_c = T_a_c.

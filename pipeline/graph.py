@@ -155,7 +155,9 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def stage_arrays(name: str, size: Capacity, has_instances: bool, categories: int) -> list[ArraySpec]:
+def stage_arrays(
+    name: str, size: Capacity, has_instances: bool, categories: int
+) -> list[ArraySpec]:
     """Return a stage's arrays for an index's capacities."""
     options = {"frames": (has_instances,), "superpixels": (categories,)}
     return STAGES[name].arrays(size, *options.get(name, ()))

@@ -29,7 +29,8 @@ class Progress:
         rate = self.done / elapsed_s
         left = duration((self.total - self.done) / rate) + " left" if self.done else "starting"
         note = f", {note}" if note else ""
-        return f"[{self.what}] {self.done}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left}{note}"
+        count = f"{self.done}/{self.total} {self.unit}"
+        return f"[{self.what}] {count}, {rate:.3g} {self.unit}/s, {left}{note}"
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Add `count` done units and show the line if it is due."""

@@ -50,7 +50,9 @@ class Store:
         self.header = Header(**header)
         self.attributes: dict[str, Any] = attributes
         self._arrays: dict[str, zarr.Array] = {}
-        self._quarantined: dict[int, dict[int, str]] = {}  # block -> row -> reason; done blocks only
+        self._quarantined: dict[
+            int, dict[int, str]
+        ] = {}  # block -> row -> reason; done blocks only
 
     @property
     def num_blocks(self) -> int:
@@ -71,7 +73,8 @@ class Store:
         if name not in self._arrays:
             if name not in self.group:
                 raise UserError(
-                    f"{self.path}: array '{name}' must exist, got {sorted(self.group.array_keys())}; "
+                    f"{self.path}: array '{name}' must exist, got "
+                    f"{sorted(self.group.array_keys())}; "
                     f"rerun 'make stage STAGE={self.header.stage} ARGS=--rebuild'"
                 )
             self._arrays[name] = self.group[name]
@@ -94,7 +97,9 @@ class Store:
         """
         reason = self.missing(row)
         if reason:
-            raise UserError(f"{self.path}: frame {row} must be done, got {reason}; {self.remedy(reason)}")
+            raise UserError(
+                f"{self.path}: frame {row} must be done, got {reason}; {self.remedy(reason)}"
+            )
         return np.asarray(self.array(name)[(row, *where)])
 
     def missing(self, row: int) -> str | None:
@@ -113,7 +118,8 @@ class Store:
         name = self.path.name.removesuffix(".zarr")
         source = f" VFM={name.partition('-')[2]}" if name.startswith("superpixels-") else ""
         again = " ARGS=--retry-quarantined" if reason.startswith("quarantined") else ""
-        return f"run 'make stage STAGE={self.header.stage} DATASET={self.header.dataset}{source}{again}'"
+        where = f"STAGE={self.header.stage} DATASET={self.header.dataset}"
+        return f"run 'make stage {where}{source}{again}'"
 
 
 def marker_folder(path: Path) -> Path:
@@ -182,7 +188,9 @@ def open_or_create(
     changes = differences(_plain(found), _plain(wanted)) + differences(
         store.attributes, _plain(attributes), "attributes"
     )
-    changes = [line for line in changes if not line.startswith(("config_hash", "attributes.scenes"))]
+    changes = [
+        line for line in changes if not line.startswith(("config_hash", "attributes.scenes"))
+    ]
     if changes:
         raise UserError(
             f"{path}: was made with other settings ({'; '.join(changes[:4])}); "
@@ -195,7 +203,7 @@ def open_or_create(
 
 
 def remove_store(path: Path) -> None:
-    """Remove a store and its markers; the markers go first, so that a kill leaves nothing 'done'."""
+    """Remove a store and its markers; these go first, so that a kill leaves nothing 'done'."""
     shutil.rmtree(marker_folder(path), ignore_errors=True)
     trash = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.removed-"))
     os.replace(path, trash / path.name)
@@ -207,7 +215,7 @@ def _plain(value: Any) -> Any:
 
 
 def _create(path: Path, header: Header, arrays: Sequence[ArraySpec], attributes: dict) -> None:
-    """Make the store in a temporary folder and rename it; the loser of a race leaves the winner's."""
+    """Make the store in a temporary folder and rename it; a race's loser keeps the winner's."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # markers without a store belong to one that was removed by hand: they say 'done' of nothing
     shutil.rmtree(marker_folder(path), ignore_errors=True)

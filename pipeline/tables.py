@@ -1,6 +1,6 @@
 """Lazy tables: a name points to a module that is imported only when asked for.
 
-So that a missing optional package hurts only the entry that needs it, with the line that installs it.
+A missing optional package hurts only the entry that needs it, and the error says what installs it.
 """
 
 import importlib

@@ -78,7 +78,9 @@ def serve(job: Job, connection: Connection, parent: int) -> None:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         advice = "the disk is full; make room and rerun" if full else "mend that and rerun"
-        connection.send(("fatal", f"{job.store_path}: cannot write: {error.strerror}; {advice}", ""))
+        connection.send(
+            ("fatal", f"{job.store_path}: cannot write: {error.strerror}; {advice}", "")
+        )
     except Exception as error:
         connection.send(("fatal", f"{type(error).__name__}: {error}", traceback.format_exc()))
 
@@ -170,7 +172,7 @@ def _reset(
 
 
 def _die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent goes (Linux), and check it still stands."""
+    """Ask the kernel to kill this process when its parent goes (Linux); check it still stands."""
     pr_set_pdeathsig = 1
     try:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Shared by all tests: the tiny city, made once per session, and commands run as a user runs them."""
+"""Shared by all tests: the tiny city, made once, and commands run as a user runs them."""
 
 import os
 import shutil

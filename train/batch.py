@@ -1,4 +1,4 @@
-"""Samples into one batch: clouds as voxels of a list of frames [t, t+n], images, pairs, segments."""
+"""Samples into one batch: voxels of a list of frames [t, t+n], images, pairs, segments."""
 
 from dataclasses import dataclass, replace
 
@@ -96,7 +96,7 @@ def make_sample(
 def collate(samples: list[Sample]) -> Batch:
     """Join samples; voxels, images and segments are numbered over the batch."""
     num_segments = [
-        max((int(cloud.segment.max(initial=0)) for cloud in sample.clouds)) for sample in samples
+        max(int(cloud.segment.max(initial=0)) for cloud in sample.clouds) for sample in samples
     ]
     starts = np.concatenate([[0], np.cumsum(num_segments)]).astype(np.int64)
     num_frames = max(len(sample.clouds) for sample in samples)

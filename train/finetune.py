@@ -223,7 +223,9 @@ def _train_all(
         order = np.random.default_rng((config.seed, 0, epoch)).permutation(rows).tolist()
         for numbered in _groups(iter(enumerate(order)), config.batch_size):
             pairs = [
-                labeled_cloud(stores, row, voxels, np.random.default_rng((config.seed, epoch, at, 2)))
+                labeled_cloud(
+                    stores, row, voxels, np.random.default_rng((config.seed, epoch, at, 2))
+                )
                 for at, row in numbered
             ]
             features, coordinates = join_cells([cloud for cloud, _ in pairs])

@@ -49,7 +49,9 @@ class Stores:
             self._open[stage] = open_store(self.paths.path(stage))
         return self._open[stage]
 
-    def usable_rows(self, rows: np.ndarray, stages: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+    def usable_rows(
+        self, rows: np.ndarray, stages: tuple[str, ...]
+    ) -> tuple[np.ndarray, list[str]]:
         """Return the rows that all stages have, and why others are left out (quarantined).
 
         Args:
@@ -85,7 +87,9 @@ class Stores:
         for block in sorted({int(row) // store.header.frames_per_block for row in rows}):
             marker, span = read_marker(store.marker_path(block)), store.block_rows(block)
             if marker is None:
-                raise UserError(f"{store.path}: block {block} must be done, got none; {store.remedy()}")
+                raise UserError(
+                    f"{store.path}: block {block} must be done, got none; {store.remedy()}"
+                )
             found = self.index.rows_hash(span.start, span.stop)
             check(
                 marker["rows_hash"] == found,
@@ -95,10 +99,12 @@ class Stores:
 
     def hashes(self, stages: tuple[str, ...]) -> dict[str, str]:
         """Return each store's config hash, recorded with runs and results."""
-        return {self.paths.path(stage).name: self.store(stage).header.config_hash for stage in stages}
+        return {
+            self.paths.path(stage).name: self.store(stage).header.config_hash for stage in stages
+        }
 
     def points(self, row: int) -> np.ndarray:
-        """Return a frame's points [N, 4] float32: x, y, z in m, intensity as the network takes it."""
+        """Return a frame's points [N, 4] float32: x, y, z in m, intensity as networks take it."""
         frames = self.store("frames")
         count = int(frames.read("num_points", row))
         points = frames.read("points", row, slice(0, count))

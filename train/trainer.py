@@ -1,4 +1,4 @@
-"""PAGE TWO: batch -> encode -> losses -> step -> log -> save. Order only; the maths is elsewhere."""
+"""PAGE TWO: batch -> encode -> losses -> step -> log -> save. Order only, no maths."""
 
 import math
 import os
@@ -80,7 +80,9 @@ def pretrain(folder: Path, paths: StorePaths, recipe: Recipe, machine: Machine) 
     progress = Progress("pretrain", (recipe.epochs - first_epoch) * total, "steps")
     for epoch in range(first_epoch, recipe.epochs):
         training.start_epoch(epoch)
-        for step, batch in enumerate(epoch_batches(paths, recipe, rows, epoch, machine.num_workers)):
+        for step, batch in enumerate(
+            epoch_batches(paths, recipe, rows, epoch, machine.num_workers)
+        ):
             values = training.step(batch.to(machine.device))
             line = {"epoch": epoch, "step": epoch * total + step, "lr": training.lr, **values}
             append_metrics(folder, line)
@@ -105,9 +107,12 @@ def choose_rows(stores: Stores, split: str, stages: tuple[str, ...]) -> Any:
     if not len(rows):
         sizes = {other: int(index.split_mask(other).sum()) for other in index.splits}
         usable = sorted((count, other) for other, count in sizes.items() if count)
-        hint = f"the smallest usable one is '{usable[0][1]}' ({usable[0][0]} frames)" if usable else ""
+        hint = (
+            f"the smallest usable one is '{usable[0][1]}' ({usable[0][0]} frames)" if usable else ""
+        )
         raise UserError(
-            f"{stores.paths.folder}: split '{name}' must hold frames, got none; {hint or 'none has any'}"
+            f"{stores.paths.folder}: split '{name}' must hold frames, got none; "
+            f"{hint or 'no other split has any'}"
         )
     rows, left_out = stores.usable_rows(rows, stages)
     if left_out:

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.synthetic import furniture, people, vehicles
 from pipeline.synthetic.ground import CROSSING, PLAIN
 from pipeline.synthetic.palette import Palette
-from pipeline.synthetic.parts import Motion
+from pipeline.synthetic.parts import Motion, Thing
 from pipeline.synthetic.placer import DRIVING, PARKED, Placer
 from pipeline.synthetic.street import Block, Side, Street
 
@@ -173,28 +173,39 @@ def _traffic(placer: Placer, ego_s_m: float, ego_speed: float, seconds: float) -
                 s += thing.size_wlh[1] + rng.uniform(9, 30)
     for _ in range(int(rng.integers(2, 5))):
         sign = float(rng.choice([-1, 1]))
-        d = sign * (street.kerb_m - 2.6)
+        d = sign * (street.kerb_m - 2.35)
         s, speed = ego_s_m + rng.uniform(-25, 45), -sign * rng.uniform(3.0, 6.0)
         placer.send(people.bicycle(placer.palette, True), Motion(s, d, speed))
 
 
-def fill(street: Street, palette: Palette, ego_s_m: float, ego_speed: float, seconds: float):
+def _runs_into(thing: Thing, street: Street, ego_s_m: np.ndarray, times_s: np.ndarray) -> bool:
+    """Return whether a mover comes within about a metre of the ego, m along the street by time."""
+    motion = thing.motion
+    if motion is None:
+        return False
+    width, length, _ = thing.size_wlh
+    ahead = np.abs(motion.s_m + motion.speed_s * times_s - ego_s_m)
+    beside = np.abs(motion.d_m + motion.speed_d * times_s + street.lane_d(0))
+    return bool(((ahead < 3.2 + length / 2) & (beside < 1.2 + width / 2)).any())
+
+
+def fill(street: Street, palette: Palette, ego_s_m: np.ndarray, times_s: np.ndarray) -> list[Thing]:
     """Return the things of a scene.
 
     Args:
         street: the street to fill.
         palette: random generator and colors.
-        ego_s_m: where the ego starts.
-        ego_speed: m/s.
-        seconds: length of the scene.
+        ego_s_m: [T] float64, where along the street the ego is.
+        times_s: [T] float64, at these times since the scene's start.
     """
     placer, num_sites = Placer(street, palette), 0
+    start_m, seconds = float(ego_s_m[0]), float(times_s[-1])
     for block in street.blocks:
         if block.mark == CROSSING:
             _crossing(placer, block)
         if block.mark != PLAIN or block.sides is None:
             continue
-        near = -10 < block.start_m - ego_s_m < 45 + ego_speed * seconds
+        near = -10 < block.start_m - start_m < 45 + float(ego_s_m[-1]) - start_m
         for side, sign in zip(block.sides, (-1, 1), strict=True):
             # Every scene has at least one building site near the ego: the tail must not vanish.
             is_site = side.kind == "site" or (near and num_sites == 0 and sign > 0)
@@ -208,5 +219,5 @@ def fill(street: Street, palette: Palette, ego_s_m: float, ego_speed: float, sec
                 num_sites += 1
             else:
                 _parked(placer, block, sign)
-    _traffic(placer, ego_s_m, ego_speed, seconds)
-    return placer.things
+    _traffic(placer, start_m, (float(ego_s_m[-1]) - start_m) / max(seconds, 0.1), seconds)
+    return [thing for thing in placer.things if not _runs_into(thing, street, ego_s_m, times_s)]

@@ -86,7 +86,9 @@ def draw_drive(seed: int, position: int, split: str, seconds: float, version: in
     length = 2 * RUN_UP_M + 12.0 * seconds
     street = draw_street(palette, length, pieces)
     light = draw_light(palette)
-    things = fill(street, palette, RUN_UP_M, speed, seconds)
+    times_s = np.linspace(0.0, seconds, int(20 * seconds) + 2)
+    ego_s_m = RUN_UP_M + speed * times_s + 0.5 * acceleration * times_s**2
+    things = fill(street, palette, ego_s_m, times_s)
     numbers, counts = [], {}
     for thing in things:
         if thing.segments:  # stuff: its parts may be separate pieces

@@ -62,7 +62,9 @@ def test_all_zero_blocks_are_files_too(store):
 
 
 def test_a_frame_without_marker_or_in_quarantine_is_refused(store):
-    with pytest.raises(UserError, match=r"frame 4 must be done, got block 1 not done; run 'make stage"):
+    with pytest.raises(
+        UserError, match=r"frame 4 must be done, got block 1 not done; run 'make stage"
+    ):
         store.read("ids", 4)
     lost = blocks.Quarantined(5, "scene/5", "broken JPEG", "Traceback ...")
     blocks.write_block(store, 1, slices(store, 1), "rows1", (lost,), 1.0)
@@ -105,7 +107,9 @@ def test_verify_finds_every_flipped_bit_and_a_rewrite_repairs(store, name):
 
 
 def test_same_values_same_bytes(store, tmp_path):
-    other = open_or_create(tmp_path / "b" / "superpixels-slic.zarr", HEADER, ARRAYS, {"cameras": ["a"]})
+    other = open_or_create(
+        tmp_path / "b" / "superpixels-slic.zarr", HEADER, ARRAYS, {"cameras": ["a"]}
+    )
     write(store, 0), write(other, 0)
     for name in ("ids", "count"):
         mine, theirs = blocks.shard_path(store, name, 0), blocks.shard_path(other, name, 0)
