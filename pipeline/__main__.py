@@ -203,6 +203,31 @@ def pictures(
         click.echo(path)
 
 
+@main.command()
+@dataset_options
+@click.option("--segments", default="segments", help="Store, 'segments' or 'segments@label'.")
+def purity(
+    dataset: str, root: str | None, version: str | None, stores: Path, segments: str
+) -> None:
+    """Measure segments against labels: purity, and moving objects that keep their id."""
+    from pipeline.index import read_index
+    from pipeline.segment_report import report_segments
+
+    folder = _find(dataset, root, version, stores, need_root=False).folder
+    found = report_segments(folder, read_index(folder / "index.parquet"), segments)
+    check(found.num_pairs > 0, f"{folder}: a pair of labeled frames must be there, got none")
+    click.echo(
+        f"{found.num_pairs} pairs: {100 * found.clustered:.1f} % of points clustered, of them "
+        f"{100 * found.purity:.1f} % (t) and {100 * found.purity_successor:.1f} % (t+n) in segments "
+        "that are at least 90 % one object"
+    )
+    if found.num_moving:
+        click.echo(
+            f"same id at t and t+n: {100 * found.kept_moving:.1f} % of {found.num_moving} moving "
+            f"objects, {100 * found.kept_all:.1f} % of all objects"
+        )
+
+
 class Place:
     """Where a data set's recordings and stores are."""
 
