@@ -218,8 +218,8 @@ def purity(
     check(found.num_pairs > 0, f"{folder}: a pair of labeled frames must be there, got none")
     click.echo(
         f"{found.num_pairs} pairs: {100 * found.clustered:.1f} % of points clustered, of them "
-        f"{100 * found.purity:.1f} % (t) and {100 * found.purity_successor:.1f} % (t+n) in segments "
-        "that are at least 90 % one object"
+        f"{100 * found.purity:.1f} % (t) and {100 * found.purity_successor:.1f} % (t+n) in "
+        "segments that are at least 90 % one object"
     )
     if found.num_moving:
         click.echo(

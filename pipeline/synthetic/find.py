@@ -29,8 +29,8 @@ def find_city(root: str | None, version: str | None, make: bool) -> tuple[Path, 
             city = orjson.loads((folder / "city.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
             raise UserError(
-                f"data set 'synthetic': --root must be a folder that synthesize made, got '{given}' "
-                "without a readable city.json; run 'python -m pipeline synthesize --root FOLDER'"
+                f"data set 'synthetic': --root must be a folder that synthesize made, got "
+                f"'{given}' without a readable city.json; run 'python -m pipeline synthesize --root FOLDER'"
             ) from None
         return folder, _name(city["size"], city["seed"])
     size, _, seed = (version or DEFAULT).partition("-")
