@@ -30,7 +30,7 @@ def find_city(root: str | None, version: str | None, make: bool) -> tuple[Path, 
         except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
             raise UserError(
                 f"data set 'synthetic': --root must be a folder that synthesize made, got "
-                f"'{given}' without a readable city.json; run 'python -m pipeline synthesize --root FOLDER'"
+                f"'{given}' without a readable city.json; run 'make synthetic ROOT=FOLDER'"
             ) from None
         return folder, _name(city["size"], city["seed"])
     size, _, seed = (version or DEFAULT).partition("-")
