@@ -2,13 +2,17 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
-ENGINE ?= minkowski
+ENGINE ?= auto
 DATASET ?= $(if $(NUSCENES_ROOT),nuscenes,synthetic)
 VFM ?= slic
 STORES ?= stores
 RUNS ?= runs
 SIZE ?= demo
 SEED ?= 0
+RECIPE ?= $(if $(filter synthetic,$(DATASET)),seal_small,seal)
+SPLIT ?= 1pct
+INIT ?= checkpoint
+SEEDS ?= 0
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.selkie-env-$(ENGINE)
@@ -17,7 +21,14 @@ FLAGS = $(if $(ROOT),--root $(ROOT)) $(if $(VERSION),--version $(VERSION)) \
         $(if $(SCENES),--scenes $(SCENES)) $(if $(LIMIT),--limit $(LIMIT)) \
         $(if $(SHARD),--shard $(SHARD)) $(ARGS)
 
-.PHONY: help env doctor synthetic superpixels stage verify pictures lint test test-slow clean
+# what stages two and three take everywhere
+PLACES = --dataset $(DATASET) --stores $(STORES) --runs $(RUNS) $(if $(VERSION),--version $(VERSION)) \
+         $(if $(filter-out auto,$(ENGINE)),--engine $(ENGINE)) $(if $(DEVICE),--device $(DEVICE))
+START = --source $(VFM) --recipe $(RECIPE) --init $(INIT) --seeds $(SEEDS) \
+        $(if $(RUN),--run $(RUN)) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(ARGS)
+
+.PHONY: help env doctor synthetic superpixels stage verify pictures pretrain probe fewshot report \
+        demo lint test test-slow bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -46,6 +57,29 @@ verify: env  ## rehash every block of a data set's stores
 
 pictures: env  ## superpixels, projected points and segments as PNG
 	@$(PY) -m pipeline pictures --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(if $(ROOT),--root $(ROOT)) $(ARGS)
+
+pretrain: env  ## stage two: RECIPE=seal|slidr|seal_small|slidr_small DATASET=... VFM=...
+	@$(PY) -m train pretrain $(PLACES) --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) $(ARGS)
+
+probe: env  ## linear probe of a run, or INIT=random; SEEDS=0,1,2
+	@$(PY) -m eval probe $(PLACES) $(START)
+
+fewshot: env  ## fine-tune on SPLIT=1pct|5pct|10pct|25pct|half|full
+	@$(PY) -m eval fewshot $(PLACES) $(START) --split $(SPLIT)
+
+report: env  ## one HTML page of every result below RUNS
+	@$(PY) -m eval report $(PLACES)
+
+demo: env  ## everything once on the synthetic city, ends with the path of report.html
+	@$(PY) -m pipeline run --dataset synthetic --version demo --source slic --stores $(STORES)
+	@$(PY) -m pipeline pictures --dataset synthetic --version demo --source slic --stores $(STORES)
+	@$(PY) -m train pretrain --version demo --stores $(STORES) --runs $(RUNS) --recipe seal_small
+	@$(PY) -m eval probe --version demo --stores $(STORES) --runs $(RUNS) --recipe seal_small
+	@$(PY) -m eval probe --version demo --stores $(STORES) --runs $(RUNS) --recipe seal_small --init random
+	@$(PY) -m eval report --version demo --stores $(STORES) --runs $(RUNS)
+
+bench: env  ## side-by-side timings
+	@$(PY) -m benchmarks.engines
 
 lint: env  ## ruff format and ruff check
 	@$(VENV)/bin/ruff format --check .

@@ -20,6 +20,10 @@ echo "[env] installing torch and the lock file into $venv" >&2
 
 case $engine in
   minkowski) bash "$here/minkowski.sh" "$venv" ;;
+  auto)
+    bash "$here/minkowski.sh" "$venv" ||
+      echo "[env] no MinkowskiEngine here, so the native engine is used: same weights, no compiler" >&2
+    ;;
   native) echo "[env] ENGINE=native: MinkowskiEngine is not compiled" >&2 ;;
-  *) echo "environment: ENGINE must be minkowski or native, got '$engine'" >&2; exit 2 ;;
+  *) echo "environment: ENGINE must be auto, minkowski or native, got '$engine'" >&2; exit 2 ;;
 esac
