@@ -27,7 +27,7 @@ PLACES = --dataset $(DATASET) --stores $(STORES) --runs $(RUNS) $(if $(VERSION),
 START = --source $(VFM) --recipe $(RECIPE) --init $(INIT) --seeds $(SEEDS) \
         $(if $(RUN),--run $(RUN)) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(ARGS)
 
-.PHONY: help env doctor synthetic superpixels stage verify pictures pretrain probe fewshot report \
+.PHONY: help env doctor synthetic superpixels stage index verify pictures pretrain probe fewshot report \
         demo lint test test-slow bench clean
 
 help:  ## list the targets
@@ -51,6 +51,9 @@ superpixels: env  ## stage one, complete, for one superpixel source: DATASET=...
 
 stage: env  ## one stage again: STAGE=frames|superpixels|projections|segments DATASET=...
 	@$(PY) -m pipeline run --stage $(STAGE) --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)
+
+index: env  ## build or extend the index of a data set and check it
+	@$(PY) -m pipeline index --dataset $(DATASET) --stores $(STORES) $(if $(ROOT),--root $(ROOT)) $(if $(VERSION),--version $(VERSION))
 
 verify: env  ## rehash every block of a data set's stores
 	@$(PY) -m pipeline verify --dataset $(DATASET) --stores $(STORES) $(if $(ROOT),--root $(ROOT)) $(ARGS)
