@@ -270,7 +270,14 @@ def _index(place: Place, fresh: bool = False):
 
     path = place.folder / "index.parquet"
     if path.exists() and not fresh:
-        return read_index(path)
+        index = read_index(path)
+        first = index.frame(0).points_path
+        check(
+            (place.root / first).exists(),
+            f"{place.root}: must be the folder that {path} was built from, got one without "
+            f"{first}; correct --root, or choose another --stores",
+        )
+        return index
     built = build_index(place.manifest.name, place.root, place.version)
     if path.exists():
         built = update_index(read_index(path), built)

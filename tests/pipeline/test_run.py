@@ -207,6 +207,23 @@ def test_bad_arguments_get_one_clear_line(city, stage_one, monkeypatch, argument
     assert expected in outcome.error()
 
 
+def test_another_root_than_the_index_is_refused(stores, stage_one, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "city.json").write_text('{"size": "tiny", "seed": 0}')
+    (tmp_path / "other" / "v1.0-mini").mkdir()
+    outcome = stage_one("run", "--root", tmp_path / "other", "--stores", stores)
+    assert outcome.code == 2
+    assert "correct --root" in outcome.error()
+
+
+def test_doctor_runs_an_engine(command):
+    outcome = command("pipeline", "doctor")
+    assert outcome.code == 0, outcome.err
+    assert "one convolution forward and backward on cpu, ok" in outcome.out
+    assert "superpixels  slic: usable" in outcome.out
+    assert "gpu " in outcome.out
+
+
 def test_a_store_of_another_config_is_refused(city, stores, stage_one, tmp_path):
     arguments = ["run", "--root", city, "--stores", tmp_path / "s", "--stage", "superpixels"]
     assert stage_one(*arguments, "--set", "n_segments=20").code == 0

@@ -1,14 +1,19 @@
 """The reference engine: the contract of contract.py on MinkowskiEngine (the only importer of it).
 
 Coordinates and features in, MinkowskiEngine's kernels called directly, our own parameters. With
-OMP_NUM_THREADS above 1 its kernel maps come in a random order and sums differ in the last bits;
-`python -m train` therefore sets OMP_NUM_THREADS=1 before torch is imported (design.md 5).
+more than one OpenMP thread its kernel maps come in a random order and sums differ in the last bits.
+Where it is linked to a libgomp of its own, OMP_NUM_THREADS=1 prevents that (`python -m train` sets
+it); where it takes torch's, as on MKL, torch.set_num_threads undoes the variable: measured, six
+processes, five different losses. So its maps are built under `_one_thread`; its BLAS has threads of
+its own.
 """
 
 import collections
 import collections.abc
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -47,6 +52,16 @@ NAME = "minkowski"
 VERSION = f"MinkowskiEngine {ME.__version__}"
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+
+
 @dataclass(frozen=True)
 class SparseTensor:
     """Features on the voxels of one level of a cloud."""
@@ -80,8 +95,9 @@ def make_tensor(features: Tensor, coordinates: Tensor) -> SparseTensor:
     check_cloud(features, coordinates)
     if len(features) == 0:  # MinkowskiEngine's convolution crashes the process on an empty cloud
         return SparseTensor(features, None, None)
-    # the factory makes the manager; its features are not used (it would cast nothing, drop rows)
-    made = ME.SparseTensor(coordinates.new_zeros(len(features), 1).float(), coordinates)
+    # only the manager is kept; features are not passed, since rows of duplicates would vanish
+    with _one_thread():
+        made = ME.SparseTensor(coordinates.new_zeros(len(features), 1).float(), coordinates)
     check_unique(len(features), len(made.F))
     return SparseTensor(features, made.coordinate_map_key, made.coordinate_manager)
 
@@ -119,15 +135,16 @@ class _MinkowskiKernel(Kernel):
                 else ME.MinkowskiConvolutionFunction
             )
             out_key = BACKEND.CoordinateMapKey(4)
-            rows = function.apply(
-                features,
-                self.kernel,
-                self.region,
-                BACKEND.ConvolutionMode.DEFAULT,
-                tensor.key,
-                out_key,
-                tensor.manager,
-            )
+            with _one_thread():
+                rows = function.apply(
+                    features,
+                    self.kernel,
+                    self.region,
+                    BACKEND.ConvolutionMode.DEFAULT,
+                    tensor.key,
+                    out_key,
+                    tensor.manager,
+                )
             result = SparseTensor(rows, out_key, tensor.manager)
         return result if self.bias is None else result.with_features(result.features + self.bias)
 
