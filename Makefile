@@ -14,6 +14,9 @@ SPLIT ?= 1pct
 INIT ?= checkpoint
 SEEDS ?= 0
 
+# spinning OpenMP threads cost several times the work itself wherever another job shares the cores
+export OMP_WAIT_POLICY ?= PASSIVE
+
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.selkie-env-$(ENGINE)
 # optional arguments, passed on only where they were given
