@@ -20,8 +20,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.selkie-env-$(ENGINE)
 # optional arguments, passed on only where they were given
-FLAGS = $(if $(ROOT),--root $(ROOT)) $(if $(VERSION),--version $(VERSION)) \
-        $(if $(SCENES),--scenes $(SCENES)) $(if $(LIMIT),--limit $(LIMIT)) \
+WHERE = $(if $(ROOT),--root $(ROOT)) $(if $(VERSION),--version $(VERSION))
+FLAGS = $(WHERE) $(if $(SCENES),--scenes $(SCENES)) $(if $(LIMIT),--limit $(LIMIT)) \
         $(if $(SHARD),--shard $(SHARD)) $(ARGS)
 
 # what stages two and three take everywhere
@@ -53,16 +53,16 @@ superpixels: env  ## stage one, complete, for one superpixel source: DATASET=...
 	@$(PY) -m pipeline run --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)
 
 stage: env  ## one stage again: STAGE=frames|superpixels|projections|segments DATASET=...
-	@$(PY) -m pipeline run --stage $(STAGE) --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)
+	@$(PY) -m pipeline run --stage $(or $(STAGE),$(error STAGE must be frames, superpixels, projections or segments, got none; make stage STAGE=segments)) --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)
 
 index: env  ## build or extend the index of a data set and check it
-	@$(PY) -m pipeline index --dataset $(DATASET) --stores $(STORES) $(if $(ROOT),--root $(ROOT)) $(if $(VERSION),--version $(VERSION))
+	@$(PY) -m pipeline index --dataset $(DATASET) --stores $(STORES) $(WHERE)
 
 verify: env  ## rehash every block of a data set's stores
-	@$(PY) -m pipeline verify --dataset $(DATASET) --stores $(STORES) $(if $(ROOT),--root $(ROOT)) $(ARGS)
+	@$(PY) -m pipeline verify --dataset $(DATASET) --stores $(STORES) $(WHERE) $(ARGS)
 
 pictures: env  ## superpixels, projected points and segments as PNG
-	@$(PY) -m pipeline pictures --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(if $(ROOT),--root $(ROOT)) $(ARGS)
+	@$(PY) -m pipeline pictures --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(WHERE) $(ARGS)
 
 pretrain: env  ## stage two: RECIPE=seal|slidr|seal_small|slidr_small DATASET=... VFM=...
 	@$(PY) -m train pretrain $(PLACES) --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) $(ARGS)

@@ -42,7 +42,7 @@ def frame_options(command):
 
 @main.command()
 def doctor() -> None:
-    """Print versions, engines, superpixel sources, BLAS and GPU; exit 1 if no engine works."""
+    """Print versions, engines, superpixel sources, BLAS and GPU; exit 2 if no engine works."""
     from pipeline.doctor import report
 
     lines, usable = report()
@@ -90,7 +90,7 @@ def index(dataset: str, root: str | None, version: str | None, stores: Path) -> 
 @click.option("--rebuild", is_flag=True, help="Replace a store that was made with other settings.")
 @click.option("--retry-quarantined", is_flag=True, help="Compute quarantined frames again.")
 @click.option("--dry-run", is_flag=True, help="Say what is done and what is to do, and stop.")
-@click.option("--timeout", "timeout_s", type=float, default=600.0, help="Seconds per frame.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Seconds.")
 @click.option("--device", default="cpu", help="Torch device of model-based sources.")
 def run(
     dataset: str,
@@ -110,6 +110,7 @@ def run(
     device: str,
 ) -> None:
     """Run stage one, or single stages of it; done blocks are skipped."""
+    from pipeline.blocks import quarantined_frames
     from pipeline.run import choose_blocks, plan, run_tasks
     from pipeline.stage import StageName, describe_capacity, prepare
 
@@ -118,6 +119,12 @@ def run(
         not settings or len(names) == 1,
         f"--set: must go with one --stage, got {len(names)} stages; add --stage NAME",
     )
+    part = _parse_shard(shard)
+    check(
+        not rebuild or part[1] == 1,
+        f"--rebuild: must not go with --shard {shard}, which would replace what other shards make; "
+        "rebuild once with --limit 1, then start the shards",
+    )
     place = _find(dataset, root, version, stores)
     place_index = _index(place)
     rows = _choose_rows(place_index, scenes, limit)
@@ -125,9 +132,8 @@ def run(
     if not stages and not place_index.cameras:
         click.echo(f"{dataset}: no cameras, so no superpixels and no projections", err=True)
         names = [name for name in names if name.stage in ("frames", "segments")]
-    quarantined = []
-    for name in names:
-        job, store = prepare(
+    prepared = [
+        prepare(
             name,
             source,
             place.manifest,
@@ -137,16 +143,25 @@ def run(
             settings,
             rebuild,
             device,
+            dry_run,
         )
-        blocks = choose_blocks(store, place_index, rows, _parse_shard(shard))
+        for name in names
+    ]
+    quarantined = []
+    for job, store in prepared:
+        if store is None:
+            click.echo(f"{job.store_path}: not there yet, {len(rows)} frames to do", err=True)
+            continue
+        blocks = choose_blocks(store, place_index, rows, part)
         tasks = plan(store, place_index, blocks, retry_quarantined)
-        click.echo(
-            f"{store.path}: {len(blocks) - len(tasks)} blocks done, {len(tasks)} to do", err=True
-        )
+        done = len(blocks) - len(tasks)
+        click.echo(f"{store.path}: {done} blocks done, {len(tasks)} to do", err=True)
         if not dry_run:
-            quarantined += run_tasks(job, tasks, store, place_index, timeout_s).quarantined
-    for lost in quarantined:
-        click.echo(f"quarantined {lost.frame_id}: {lost.reason}", err=True)
+            run_tasks(job, tasks, store, place_index, timeout_s)
+        for block in blocks:
+            quarantined += [(store.path.name, q) for q in quarantined_frames(store, block)]
+    for name, lost in quarantined:
+        click.echo(f"quarantined {lost.frame_id} in {name}: {lost.reason}", err=True)
     if quarantined:
         click.echo(
             f"{len(quarantined)} frames quarantined; mend them and run again with "
@@ -173,7 +188,8 @@ def verify(dataset: str, root: str | None, version: str | None, stores: Path) ->
         good, bad = blocks.verify(path, progress.advance)
         for line in bad:
             click.echo(f"{path}: {line}; the next run makes it again")
-        click.echo(f"{path}: {good} blocks good, {len(bad)} bad")
+        missing = open_store(path).num_blocks - good - len(bad)
+        click.echo(f"{path}: {good} blocks good, {len(bad)} bad, {missing} not done")
         any_bad = any_bad or bool(bad)
     if any_bad:
         sys.exit(EXIT_USER_ERROR)
@@ -280,9 +296,20 @@ def _index(place: Place, fresh: bool = False):
         return index
     built = build_index(place.manifest.name, place.root, place.version)
     if path.exists():
-        built = update_index(read_index(path), built)
+        built = update_index(_read_or_warn(path) or built, built)
     write_index(path, built)
     return built
+
+
+def _read_or_warn(path: Path):
+    """Return the old index, or None with a warning where it is damaged."""
+    from pipeline.index import read_index
+
+    try:
+        return read_index(path)
+    except UserError as error:
+        click.echo(f"replaced: {error}; blocks whose rows moved are made again", err=True)
+        return None
 
 
 def _choose_rows(index, scenes: str | None, limit: int | None) -> np.ndarray:
@@ -302,7 +329,7 @@ def _choose_rows(index, scenes: str | None, limit: int | None) -> np.ndarray:
 
 def _parse_shard(text: str) -> tuple[int, int]:
     number, _, count = text.partition("/")
-    valid = number.isdigit() and count.isdigit() and 0 <= int(number) < int(count)
+    valid = number.isdecimal() and count.isdecimal() and 0 <= int(number) < int(count)
     check(valid, f"--shard: must be i/n with 0 <= i < n, got '{text}'; for example --shard 0/4")
     return int(number), int(count)
 

@@ -7,12 +7,14 @@ moment leaves the block not done; readers look at markers only.
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import zarr
 
+from pipeline.errors import UserError
 from pipeline.files import sha256_array, write_atomically
 from pipeline.store import Store, marker_folder, open_store, read_marker
 
@@ -55,6 +57,39 @@ def write_block(
         quarantined: frames whose slots hold fill values.
         seconds: what computing took.
     """
+    for attempt in range(3):
+        try:
+            return _write_block(store, block, slices, rows_hash, quarantined, seconds)
+        except FileNotFoundError:  # another command at work on this block removed our shard
+            check_identity(store)
+            if attempt == 2:
+                raise
+    raise AssertionError("unreachable")
+
+
+def check_identity(store: Store) -> None:
+    """Refuse to go on where another command has replaced the store since it was opened.
+
+    Raises:
+        UserError: the store on disk is another one.
+    """
+    found = open_store(store.path).attributes["store_id"]
+    if found != store.attributes["store_id"]:
+        raise UserError(
+            f"{store.path}: must stay the store that this run opened, got one that another command "
+            "rebuilt; run again"
+        )
+
+
+def _write_block(
+    store: Store,
+    block: int,
+    slices: dict[str, np.ndarray],
+    rows_hash: str,
+    quarantined: tuple[Quarantined, ...],
+    seconds: float,
+) -> BlockReport:
+    check_identity(store)
     marker_path = store.marker_path(block)
     marker_path.unlink(missing_ok=True)
     rows = store.block_rows(block)
@@ -82,6 +117,7 @@ def write_block(
         "seconds": round(seconds, 3),
         "commit": git_commit(),
     }
+    check_identity(store)
     write_atomically(marker_path, json.dumps(marker, indent=1).encode())
     return report
 
@@ -106,7 +142,7 @@ def read_block(store: Store, block: int) -> tuple[dict[str, np.ndarray], str | N
     """Return a block's slices and what is wrong with them (None where they match their marker)."""
     marker = read_marker(store.marker_path(block))
     if marker is None:
-        return {}, "no marker"
+        return {}, "no readable marker"
     rows = store.block_rows(block)
     slices = {}
     for name, digest in marker["sha256"].items():
@@ -127,13 +163,13 @@ def read_block(store: Store, block: int) -> tuple[dict[str, np.ndarray], str | N
     return slices, None
 
 
-def quarantined_rows(store: Store, block: int) -> list[int]:
-    """Return the rows that a done block left out."""
+def quarantined_frames(store: Store, block: int) -> list[Quarantined]:
+    """Return the frames that a done block left out."""
     marker = read_marker(store.marker_path(block))
-    return [q["row"] for q in marker["quarantined"]] if marker else []
+    return [Quarantined(**q) for q in marker["quarantined"]] if marker else []
 
 
-def verify(path: Path, advance: object = lambda: None) -> tuple[int, list[str]]:
+def verify(path: Path, advance: Callable[[], None] = lambda: None) -> tuple[int, list[str]]:
     """Rehash every done block and delete the markers of bad ones, so that a rerun repairs them.
 
     Args:

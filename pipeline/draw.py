@@ -56,7 +56,7 @@ def _row(index: Index, frame_id: str | None) -> int:
     if frame_id in index.frame_ids:
         return index.frame_ids.index(frame_id)
     check(
-        frame_id.isdigit() and int(frame_id) < len(index),
+        frame_id.isdecimal() and int(frame_id) < len(index),
         f"--frame: must be a frame id or a row of 0..{len(index) - 1}, got '{frame_id}'; "
         f"for example '{index.frame_ids[0]}'",
     )

@@ -5,6 +5,7 @@ else that escapes is a defect of ours and keeps its traceback.
 """
 
 import difflib
+import errno
 import sys
 from collections.abc import Iterable
 
@@ -33,15 +34,19 @@ def unknown_name(where: str, name: str, valid: Iterable[str]) -> UserError:
 
 
 def run_main(command: click.Group) -> None:
-    """Run a command group; a UserError becomes one line and exit code 2."""
+    """Run a command group; what a user can mend becomes one line and exit code 2."""
     try:
         command(standalone_mode=False)
     except UserError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(EXIT_USER_ERROR)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        advice = "the disk is full, make room" if full else "mend that"
+        what = f"{error.filename or 'file system'}: {error.strerror or error}"
+        click.echo(f"error: {what}; {advice} and run again", err=True)
+        sys.exit(EXIT_USER_ERROR)
+    except (KeyboardInterrupt, click.exceptions.Abort):  # click turns the one into the other
         click.echo("interrupted; done blocks stay done, run the same command to go on", err=True)
         sys.exit(130)
     except click.ClickException as error:

@@ -108,7 +108,7 @@ def superpixels(context: Context, row: int, out: Slots) -> None:
         size = store_size(camera.height, camera.width, context.index.store_scale)
         out["ids_native"][slot, : camera.height, : camera.width] = found.ids
         out["ids"][slot, : size[0], : size[1]] = resize_ids(found.ids, *size)
-        out["num_segments"][slot] = np.count_nonzero(np.bincount(found.ids.ravel())[1:])
+        out["num_segments"][slot] = found.num_segments
         if found.category is not None:
             out["category"][slot, : len(found.category)] = found.category
 

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from pipeline.blocks import BlockReport, Quarantined, is_done, quarantined_rows
+from pipeline.blocks import BlockReport, Quarantined, is_done, quarantined_frames
 from pipeline.errors import UserError, check
 from pipeline.index import Index
 from pipeline.progress import Progress
@@ -53,8 +53,8 @@ def plan(
         rows = store.block_rows(block)
         if not is_done(store, block, index.rows_hash(rows.start, rows.stop)):
             tasks.append(BlockTask(block))
-        elif retry_quarantined and (lost := quarantined_rows(store, block)):
-            tasks.append(BlockTask(block, only=tuple(lost)))
+        elif retry_quarantined and (lost := quarantined_frames(store, block)):
+            tasks.append(BlockTask(block, only=tuple(frame.row for frame in lost)))
     return tasks
 
 
@@ -131,6 +131,7 @@ class _Worker:
         while True:
             try:
                 self._start()
+                self.row = None
                 self.connection.send(BlockTask(task.block, tuple(given_up.values()), task.only))
                 seen = 0
                 while (message := self._receive(self.timeout_s))[0] == "frame":
@@ -145,8 +146,9 @@ class _Worker:
                 self.stop()
                 if lost.row is None:
                     raise UserError(
-                        f"{self.job.stage}: worker must start, got '{lost.how}'; "
-                        "look at the messages above, or run with more memory"
+                        f"{self.job.stage}: worker must start and read its block, got "
+                        f"'{lost.how}'; "
+                        "look at the messages above, or run with more memory or --timeout"
                     ) from lost
                 if lost.row in forgiven or not self._survives(lost.row):
                     name = self.index.frame(lost.row).frame_id

@@ -43,9 +43,16 @@ class Config:
     min_points: int = 10  # a segment has more points than this in both frames; TARL
 
     def __post_init__(self) -> None:
-        """Check what has no meaning at zero."""
-        if not self.voxel_m > 0:
-            raise ValueError(f"voxel_m must be above 0, got {self.voxel_m}")
+        """Refuse values that mean nothing (NaN fails every comparison)."""
+        lowest = {"plane_iterations": 1, "min_cluster_size": 2, "min_samples": 1, "min_points": 0}
+        for name, low in lowest.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        for name in ("plane_distance_m", "plane_max_tilt_rad", "voxel_m", "max_footprint_m2"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.ego_radius_m < float("inf"):
+            raise ValueError(f"ego_radius_m must be at least 0, got {self.ego_radius_m}")
         if not 0 < self.max_segments < 65536:
             raise ValueError(f"max_segments must fit uint16 ids, got {self.max_segments}")
 

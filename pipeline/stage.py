@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,23 @@ class StageName:
             UserError: unknown stage.
         """
         stage, _, label = text.partition("@")
+        check_label(text, label)
         if stage not in STAGES:
             raise unknown_name("stage", stage, STAGES)
         return StageName(stage, label)
+
+
+def check_label(text: str, label: str) -> None:
+    """Refuse a label that is no plain file name.
+
+    Raises:
+        UserError: it has other characters than letters, digits, '.', '_', '-'.
+    """
+    if "@" in text and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", label):
+        raise UserError(
+            f"'{text}': label must be letters, digits, '.', '_' or '-', got '{label}'; "
+            "for example slic@few"
+        )
 
 
 def store_name(name: StageName, source: str) -> str:
@@ -64,7 +79,8 @@ def prepare(
     settings: tuple[str, ...] = (),
     rebuild: bool = False,
     device: str = "cpu",
-) -> tuple[Job, Store]:
+    dry_run: bool = False,
+) -> tuple[Job, Store | None]:
     """Open (or make) a stage's store and return it with the job that computes its blocks.
 
     Args:
@@ -77,11 +93,13 @@ def prepare(
         settings: 'key=value' overrides of the stage's config.
         rebuild: replace a store of other settings.
         device: torch device of model-based sources.
+        dry_run: make and replace nothing; a store that is missing comes back as None.
 
     Raises:
         UserError: unknown stage, source or key, or a store of other settings.
     """
     stage, size = STAGES[name.stage], index.capacity()
+    check_label(source, source.partition("@")[2])
     if name.stage == "superpixels" and not size.num_cameras:
         raise UserError(
             f"data set '{manifest.name}': stage superpixels needs cameras, got none; "
@@ -101,7 +119,10 @@ def prepare(
     )
     path = folder / store_name(name, source)
     attributes = _attributes(name.stage, manifest, index)
-    store = open_or_create(path, header, arrays, attributes, rebuild)
+    if dry_run and not path.exists():
+        store = None
+    else:
+        store = open_or_create(path, header, arrays, attributes, rebuild and not dry_run)
     job = Job(
         stage=name.stage,
         dataset=manifest.name,
@@ -111,6 +132,7 @@ def prepare(
         source_name=source_name,
         config=config,
         arrays=tuple(arrays),
+        store_id=store.attributes["store_id"] if store else "",
         device=device,
     )
     return job, store
@@ -133,6 +155,8 @@ def _stage_config(
         config = segments.Config()
         version = version * 100 + segments.VERSION
     config = override(config, settings)
+    if name.stage == "superpixels" and hasattr(module, "check_config"):
+        module.check_config(config)
     stored = {"source": source} if name.stage == "superpixels" else {}
     stored |= {k: v for k, v in to_plain(config).items() if k not in machine_fields}
     return config, stored, version, categories

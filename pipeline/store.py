@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.config import differences
 from pipeline.errors import UserError
 from pipeline.schema import SCHEMA_VERSION, ArraySpec, Capacity
 
+MARKER_KEYS = {"rows_hash", "sha256", "bytes", "num_frames", "quarantined"}
 COMPRESSION_LEVEL = 3  # zstd: 6 images of ids at 1600x900 in 0.1 s; level 9 takes 5x for 8 % less
 
 
@@ -71,13 +73,13 @@ class Store:
             UserError: the store has no such array.
         """
         if name not in self._arrays:
-            if name not in self.group:
+            try:
+                self._arrays[name] = self.group[name]
+            except (KeyError, ValueError, TypeError) as error:
                 raise UserError(
-                    f"{self.path}: array '{name}' must exist, got "
-                    f"{sorted(self.group.array_keys())}; "
+                    f"{self.path}: array '{name}' must be readable, got {type(error).__name__}; "
                     f"rerun 'make stage STAGE={self.header.stage} ARGS=--rebuild'"
-                )
-            self._arrays[name] = self.group[name]
+                ) from error
         return self._arrays[name]
 
     def marker_path(self, block: int) -> Path:
@@ -128,11 +130,13 @@ def marker_folder(path: Path) -> Path:
 
 
 def read_marker(path: Path) -> dict[str, Any] | None:
-    """Return a marker's content, or None where there is none (or an unreadable one)."""
+    """Return a marker's content, or None where there is none (or a damaged one)."""
     try:
-        return json.loads(path.read_bytes())
-    except (FileNotFoundError, json.JSONDecodeError):
+        marker = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):  # ValueError: no JSON, no UTF-8
         return None
+    is_whole = isinstance(marker, dict) and MARKER_KEYS <= marker.keys()
+    return marker if is_whole else None
 
 
 def open_store(path: Path) -> Store:
@@ -147,16 +151,19 @@ def open_store(path: Path) -> Store:
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3)
         version = group.attrs["header"]["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise UserError(
+                f"{path}: schema version must be {SCHEMA_VERSION}, got {version}; "
+                "make it again with ARGS=--rebuild"
+            )
+        return Store(path, group)
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise UserError(
-            f"{path}: must be a Selkie store, got {type(error).__name__}; remove it and run again"
-        ) from error
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema version must be {SCHEMA_VERSION}, got {version}; "
+            f"{path}: must be a readable Selkie store, got {type(error).__name__}; "
             "make it again with ARGS=--rebuild"
-        )
-    return Store(path, group)
+        ) from error
 
 
 def open_or_create(
@@ -173,33 +180,46 @@ def open_or_create(
         header: what the store must be.
         arrays: its arrays.
         attributes: further attributes for readers (classes, label map, camera names).
-        rebuild: remove a store of another header instead of refusing it.
+        rebuild: replace a store of another header, or a damaged one, instead of refusing it.
 
     Raises:
         UserError: a store of another header stands there; says what differs.
     """
-    if path.exists() and rebuild:
-        remove_store(path)
+    if path.exists():
+        try:
+            _check_same(open_store(path), header, arrays, attributes)
+        except UserError:
+            if not rebuild:
+                raise
+            remove_store(path)
     if not path.exists():
         _create(path, header, arrays, attributes)
     store = open_store(path)
+    if header.capacity.num_frames > store.header.capacity.num_frames:
+        _grow(path, header, attributes)
+        store = open_store(path)
+    return store
+
+
+def _check_same(
+    store: Store, header: Header, arrays: Sequence[ArraySpec], attributes: dict[str, Any]
+) -> None:
+    """Refuse a store of another header or attributes, or one that lacks an array."""
     found = replace(store.header, capacity=replace(store.header.capacity, num_frames=0))
     wanted = replace(header, capacity=replace(header.capacity, num_frames=0))
     changes = differences(_plain(found), _plain(wanted)) + differences(
         store.attributes, _plain(attributes), "attributes"
     )
-    changes = [
-        line for line in changes if not line.startswith(("config_hash", "attributes.scenes"))
-    ]
+    # the hash follows the config; scenes come with growth; the id is the store's own
+    passed = ("config_hash", "attributes.scenes", "attributes.store_id")
+    changes = [line for line in changes if not line.startswith(passed)]
     if changes:
         raise UserError(
-            f"{path}: was made with other settings ({'; '.join(changes[:4])}); "
+            f"{store.path}: was made with other settings ({'; '.join(changes[:4])}); "
             "use those, or make it again with ARGS=--rebuild"
         )
-    if header.capacity.num_frames > store.header.capacity.num_frames:
-        _grow(path, header, attributes)
-        store = open_store(path)
-    return store
+    for spec in arrays:
+        store.array(spec.name)
 
 
 def remove_store(path: Path) -> None:
@@ -232,7 +252,8 @@ def _create(path: Path, header: Header, arrays: Sequence[ArraySpec], attributes:
                 fill_value=spec.fill,
                 compressors=[ZstdCodec(level=COMPRESSION_LEVEL, checksum=True)],
             )
-        group.attrs.update({"header": _plain(header), **_plain(attributes)})
+        identity = {"store_id": uuid.uuid4().hex}  # a rebuilt store is another one
+        group.attrs.update({"header": _plain(header), **_plain(attributes), **identity})
         try:
             os.rename(folder / path.name, path)
         except OSError:

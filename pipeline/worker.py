@@ -39,6 +39,7 @@ class Job:
     source_name: str
     config: Any
     arrays: tuple[ArraySpec, ...]
+    store_id: str  # of the store that the command opened; a rebuilt one is refused
     device: str = "cpu"
 
 
@@ -106,6 +107,8 @@ def compute_block(
     """Compute a block frame by frame and write it."""
     start = time.monotonic()
     store = open_store(job.store_path)
+    if store.attributes["store_id"] != job.store_id:
+        raise UserError(f"{store.path}: was rebuilt by another command; run again")
     rows = store.block_rows(task.block)
     slices, chosen = _blank(job.arrays, len(rows)), set(rows)
     quarantined = {q.row: q for q in task.skip}

@@ -16,6 +16,7 @@ from pipeline.types import Camera
 
 VERSION = 1
 MAX_CATEGORIES = 0
+MACHINE_FIELDS = ("folder",)  # where the files lie may change; what they hold may not
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Images:
         return Segmentation(ids.astype(np.uint16))
 
 
-def load(config: Config, device: str) -> Images:
-    """Return the source of a folder.
+def check_config(config: Config) -> None:
+    """Check the folder before a store is made for it.
 
     Raises:
         UserError: no folder given, or no such folder.
@@ -68,4 +69,9 @@ def load(config: Config, device: str) -> Images:
     check(bool(config.folder), "superpixels 'images': folder must be set; add --set folder=PATH")
     folder = Path(config.folder).expanduser()
     check(folder.is_dir(), f"superpixels: folder must exist, got {folder}; check --set folder=PATH")
-    return Images(folder)
+
+
+def load(config: Config, device: str) -> Images:
+    """Return the source of a folder; errors as `check_config`."""
+    check_config(config)
+    return Images(Path(config.folder).expanduser())

@@ -35,7 +35,7 @@ def find_city(root: str | None, version: str | None, make: bool) -> tuple[Path, 
         return folder, _name(city["size"], city["seed"])
     size, _, seed = (version or DEFAULT).partition("-")
     check(
-        size in SIZES and (not seed or seed.isdigit()),
+        size in SIZES and (not seed or seed.isdecimal()),
         f"data set 'synthetic': version must be SIZE or SIZE-SEED with SIZE one of "
         f"{', '.join(SIZES)}, got '{version}'; for example full-1",
     )

@@ -72,7 +72,7 @@ def test_a_frame_without_marker_or_in_quarantine_is_refused(store):
     fresh.read("ids", 4)
     with pytest.raises(UserError, match=r"quarantined \(broken JPEG\).*VFM=slic ARGS=--retry"):
         fresh.read("ids", 5)
-    assert blocks.quarantined_rows(fresh, 1) == [5]
+    assert blocks.quarantined_frames(fresh, 1) == [lost]
 
 
 def test_done_means_marker_and_rows_and_sizes(store):
@@ -150,7 +150,7 @@ def test_stores_of_other_schema_or_kind_are_refused(store, tmp_path):
     with pytest.raises(UserError, match="schema version must be 1, got 0"):
         open_store(store.path)
     metadata.write_text("{")
-    with pytest.raises(UserError, match="must be a Selkie store"):
+    with pytest.raises(UserError, match="must be a readable Selkie store"):
         open_store(store.path)
 
 

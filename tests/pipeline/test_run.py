@@ -10,6 +10,7 @@ import pytest
 from pipeline import blocks
 from pipeline.__main__ import main
 from pipeline.errors import run_main
+from pipeline.schema import ArraySpec
 from pipeline.store import open_store
 from tests.conftest import Outcome
 
@@ -80,8 +81,63 @@ def test_rerun_does_nothing_and_leaves_every_byte(city, stores, stage_one):
 def test_dry_run_says_what_is_to_do(city, tmp_path, stage_one):
     outcome = stage_one("run", "--root", city, "--stores", tmp_path / "s", "--dry-run")
     assert outcome.code == 0
-    assert outcome.err.count("0 blocks done, 1 to do") == 4
-    assert not list((tmp_path / "s").rglob("*.json.blocks"))
+    assert outcome.err.count("not there yet, 8 frames to do") == 4
+    assert not list((tmp_path / "s").rglob("*.zarr"))
+
+
+def test_rebuild_leaves_stores_of_the_same_settings_alone(city, stores, stage_one):
+    before = {p: p.stat().st_mtime_ns for p in stores.rglob("*") if p.is_file()}
+    arguments = ["run", "--root", city, "--stores", stores, "--source", "oracle", "--rebuild"]
+    assert stage_one(*arguments, "--dry-run").code == 0
+    assert stage_one(*arguments).code == 0
+    assert {p: p.stat().st_mtime_ns for p in stores.rglob("*") if p.is_file()} == before
+    assert "must not go with --shard" in stage_one(*arguments, "--shard", "0/2").error()
+
+
+def test_a_worker_refuses_a_store_that_another_command_rebuilt(city, stores, tmp_path):
+    from pipeline.errors import UserError
+    from pipeline.store import open_or_create
+
+    mine = shutil.copytree(stores, tmp_path / "mine")
+    path = mine / FOLDER / "projections.zarr"
+    opened = open_store(path)
+    slices, _ = blocks.read_block(opened, 0)
+    attributes = {k: v for k, v in opened.attributes.items() if k != "store_id"}
+    shutil.rmtree(path)
+    spec = [ArraySpec("uv", slices["uv"].shape[1:], (1, *slices["uv"].shape[2:]), "int16", -1)]
+    open_or_create(path, opened.header, spec, attributes)
+    with pytest.raises(UserError, match="another command rebuilt"):
+        blocks.write_block(opened, 0, slices, "rows", (), 1.0)
+    assert not opened.marker_path(0).exists()
+
+
+def test_damaged_markers_and_metadata_get_one_line_and_are_repaired(
+    city, stores, stage_one, tmp_path
+):
+    mine = shutil.copytree(stores, tmp_path / "mine")
+    where = ("--root", city, "--stores", mine)
+    marker = mine / FOLDER / "frames.blocks" / "0.json"
+    for damage in (b"{}", b"[]", b"\xff\xfe", b'{"block": 0'):
+        marker.write_bytes(damage)
+        assert "block 0: no readable marker" in stage_one("verify", *where).out
+    assert stage_one("run", *where, "--stage", "frames").code == 0
+    metadata = mine / FOLDER / "frames.zarr" / "points" / "zarr.json"
+    metadata.write_text(metadata.read_text()[:20])
+    assert "'points' must be readable" in stage_one("run", *where, "--stage", "frames").error()
+    outcome = stage_one("run", *where, "--stage", "frames", "--rebuild")
+    assert outcome.code == 0, outcome.err
+    index = mine / FOLDER / "index.parquet"
+    index.write_bytes(index.read_bytes()[:-100])
+    assert "rebuild it with" in stage_one("run", *where).error()
+    assert stage_one("index", *where).code == 0
+    outcome = stage_one("run", *where, "--source", "oracle")
+    assert outcome.err.count("1 blocks done, 0 to do") == 4
+
+
+def test_file_system_errors_get_one_line(city, stage_one, tmp_path):
+    (tmp_path / "afile").write_text("")
+    error = stage_one("run", "--root", city, "--stores", tmp_path / "afile").error()
+    assert "afile" in error
 
 
 def test_verify_finds_damage_and_the_rerun_repairs_it(city, stores, stage_one, tmp_path):
@@ -124,7 +180,10 @@ def test_a_broken_image_is_quarantined_and_mended_later(broken_city, city, tmp_p
     assert outcome.err.count("quarantined ") >= 1
     assert image.name in outcome.err
     store = open_store(tmp_path / "s" / FOLDER / "frames.zarr")
-    [row] = blocks.quarantined_rows(store, 0)
+    again = stage_one("run", *where, "--stage", "frames")
+    assert again.code == 3  # still quarantined: a rerun must not look like success
+    assert "1 blocks done, 0 to do" in again.err
+    [row] = [frame.row for frame in blocks.quarantined_frames(store, 0)]
     marker = json.loads(store.marker_path(0).read_text())
     assert "Traceback" in marker["quarantined"][0]["traceback"]
     assert store.read("num_points", (row + 1) % 8) > 0
@@ -192,6 +251,9 @@ def test_damaged_recordings_get_one_clear_line(broken_city, stage_one, damage, c
         (["run", "--root", "CITY", "--stage", "frame"], "did you mean 'frames'"),
         (["run", "--root", "CITY", "--scenes", "scene-x"], "scene-x"),
         (["run", "--root", "CITY", "--shard", "3/3"], "0 <= i < n"),
+        (["run", "--root", "CITY", "--stage", "superpixels", "--source", "images"], "folder must"),
+        (["run", "--root", "CITY", "--source", "slic@../x"], "label must be"),
+        (["run", "--root", "CITY", "--stage", "segments", "--set", "voxel_m=nan"], "above 0"),
         (["run", "--root", "CITY", "--set", "n_segments=9"], "one --stage"),
         (["run", "--root", "CITY", "--stage", "superpixels", "--set", "segments=9"], "n_segments"),
         (["run", "--root", "CITY", "--stage", "superpixels", "--set", "sigma=x"], "must be float"),
