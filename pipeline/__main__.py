@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
 from pipeline.errors import EXIT_QUARANTINED, EXIT_USER_ERROR, UserError, check, run_main
+
+if TYPE_CHECKING:
+    from pipeline.stage import Place
 
 CITY = "synthetic"
 
@@ -136,10 +140,8 @@ def run(
         prepare(
             name,
             source,
-            place.manifest,
-            place.root,
+            place,
             place_index,
-            place.folder,
             settings,
             rebuild,
             device,
@@ -244,13 +246,6 @@ def purity(
         )
 
 
-class Place:
-    """Where a data set's recordings and stores are."""
-
-    def __init__(self, manifest, root: Path | None, version: str | None, folder: Path) -> None:
-        self.manifest, self.root, self.version, self.folder = manifest, root, version, folder
-
-
 def _all_stages() -> tuple[str, ...]:
     from pipeline.graph import STAGES
 
@@ -259,10 +254,11 @@ def _all_stages() -> tuple[str, ...]:
 
 def _find(
     dataset: str, root: str | None, version: str | None, stores: Path, need_root: bool = True
-) -> Place:
+) -> "Place":
     """Return where things are; the city is made on the spot where nobody said where it is."""
+    from pipeline.index import find_folder
     from pipeline.manifest import find_root, load_manifest, resolve_version
-    from pipeline.store import find_folder
+    from pipeline.stage import Place
 
     manifest = load_manifest(dataset)
     if dataset == CITY:
@@ -280,7 +276,7 @@ def _find(
     )
 
 
-def _index(place: Place, fresh: bool = False):
+def _index(place: "Place", fresh: bool = False):
     """Return the data set's index, built where it is missing; `fresh` takes in new recordings."""
     from pipeline.index import build_index, read_index, update_index, write_index
 

@@ -16,7 +16,8 @@ import zarr
 
 from pipeline.errors import UserError
 from pipeline.files import sha256_array, write_atomically
-from pipeline.store import Store, marker_folder, open_store, read_marker
+from pipeline.marker import read_marker
+from pipeline.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -201,12 +202,6 @@ def shard_path(store: Store, name: str, block: int) -> Path:
         if zeros
         else store.path / name / "c" / str(block)
     )
-
-
-def num_done(store: Store) -> int:
-    """Return how many markers stand."""
-    folder = marker_folder(store.path)
-    return len(list(folder.glob("*.json"))) if folder.is_dir() else 0
 
 
 def git_commit() -> str:

@@ -226,3 +226,23 @@ def read_index(path: Path) -> Index:
     )
     header |= {name: tuple(header[name]) for name in ("cameras", "splits")}
     return Index(table=table, **header)
+
+
+def find_folder(stores: Path, dataset: str, version: str | None = None) -> Path:
+    """Return the folder of a data set's stores, `<stores>/<dataset>[-<version>]`.
+
+    Raises:
+        UserError: there is none, or several and no version to choose by.
+    """
+    exact = stores / (f"{dataset}-{version}" if version else dataset)
+    if (exact / "index.parquet").exists():
+        return exact
+    found = sorted(p.parent for p in stores.glob(f"{dataset}-*/index.parquet"))
+    if version is None and len(found) == 1:
+        return found[0]
+    names = ", ".join(p.name for p in found) or "nothing"
+    raise UserError(
+        f"{exact}: stores of '{dataset}' must be there, got {names}; "
+        f"run 'make superpixels DATASET={dataset}'"
+        + (", or choose one with VERSION=" if len(found) > 1 else "")
+    )

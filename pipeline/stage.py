@@ -29,6 +29,16 @@ class NoConfig:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a data set's recordings and stores are."""
+
+    manifest: Manifest
+    root: Path | None  # None where a command reads only stores
+    version: str | None
+    folder: Path  # `<stores>/<dataset>[-<version>]`
+
+
+@dataclass(frozen=True)
 class StageName:
     """'segments', or 'segments@n5' for a second store with other settings beside the first."""
 
@@ -72,10 +82,8 @@ def store_name(name: StageName, source: str) -> str:
 def prepare(
     name: StageName,
     source: str,
-    manifest: Manifest,
-    root: Path,
+    place: Place,
     index: Index,
-    folder: Path,
     settings: tuple[str, ...] = (),
     rebuild: bool = False,
     device: str = "cpu",
@@ -86,10 +94,8 @@ def prepare(
     Args:
         name: which stage.
         source: superpixel source, possibly 'slic@label'; only used by stage superpixels.
-        manifest: of the data set.
-        root: folder of the recordings.
-        index: the data set's index.
-        folder: `<stores>/<dataset>`.
+        place: the data set's recordings and stores.
+        index: its index.
         settings: 'key=value' overrides of the stage's config.
         rebuild: replace a store of other settings.
         device: torch device of model-based sources.
@@ -102,14 +108,14 @@ def prepare(
     check_label(source, source.partition("@")[2])
     if name.stage == "superpixels" and not size.num_cameras:
         raise UserError(
-            f"data set '{manifest.name}': stage superpixels needs cameras, got none; "
+            f"data set '{place.manifest.name}': stage superpixels needs cameras, got none; "
             "use this data set for probing and fine-tuning"
         )
     source_name = source.partition("@")[0]
-    config, stored, version, categories = _stage_config(name, source_name, root, settings)
+    config, stored, version, categories = _stage_config(name, source_name, place.root, settings)
     arrays = stage_arrays(name.stage, size, index.has_instances, categories)
     header = Header(
-        dataset=manifest.name,
+        dataset=place.manifest.name,
         stage=name.stage,
         stage_version=version,
         config=stored,
@@ -117,17 +123,17 @@ def prepare(
         capacity=size,
         frames_per_block=_block_frames(stage.frames_per_block, arrays),
     )
-    path = folder / store_name(name, source)
-    attributes = _attributes(name.stage, manifest, index)
+    path = place.folder / store_name(name, source)
+    attributes = _attributes(name.stage, place.manifest, index)
     if dry_run and not path.exists():
         store = None
     else:
         store = open_or_create(path, header, arrays, attributes, rebuild and not dry_run)
     job = Job(
         stage=name.stage,
-        dataset=manifest.name,
-        root=root,
-        index_path=folder / "index.parquet",
+        dataset=place.manifest.name,
+        root=place.root,
+        index_path=place.folder / "index.parquet",
         store_path=path,
         source_name=source_name,
         config=config,

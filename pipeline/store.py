@@ -20,9 +20,9 @@ from zarr.codecs import ZstdCodec
 
 from pipeline.config import differences
 from pipeline.errors import UserError
+from pipeline.marker import marker_folder, read_marker
 from pipeline.schema import SCHEMA_VERSION, ArraySpec, Capacity
 
-MARKER_KEYS = {"rows_hash", "sha256", "bytes", "num_frames", "quarantined"}
 COMPRESSION_LEVEL = 3  # zstd: 6 images of ids at 1600x900 in 0.1 s; level 9 takes 5x for 8 % less
 
 
@@ -122,21 +122,6 @@ class Store:
         again = " ARGS=--retry-quarantined" if reason.startswith("quarantined") else ""
         where = f"STAGE={self.header.stage} DATASET={self.header.dataset}"
         return f"run 'make stage {where}{source}{again}'"
-
-
-def marker_folder(path: Path) -> Path:
-    """Return the folder of a store's markers, beside the store."""
-    return path.with_name(path.name.removesuffix(".zarr") + ".blocks")
-
-
-def read_marker(path: Path) -> dict[str, Any] | None:
-    """Return a marker's content, or None where there is none (or a damaged one)."""
-    try:
-        marker = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):  # ValueError: no JSON, no UTF-8
-        return None
-    is_whole = isinstance(marker, dict) and MARKER_KEYS <= marker.keys()
-    return marker if is_whole else None
 
 
 def open_store(path: Path) -> Store:
@@ -269,23 +254,3 @@ def _grow(path: Path, header: Header, attributes: dict) -> None:
     for _, array in group.arrays():
         array.resize((header.capacity.num_frames, *array.shape[1:]))
     group.attrs.update({"header": _plain(header), **_plain(attributes)})
-
-
-def find_folder(stores: Path, dataset: str, version: str | None = None) -> Path:
-    """Return the folder of a data set's stores, `<stores>/<dataset>[-<version>]`.
-
-    Raises:
-        UserError: there is none, or several and no version to choose by.
-    """
-    exact = stores / (f"{dataset}-{version}" if version else dataset)
-    if (exact / "index.parquet").exists():
-        return exact
-    found = sorted(p.parent for p in stores.glob(f"{dataset}-*/index.parquet"))
-    if version is None and len(found) == 1:
-        return found[0]
-    names = ", ".join(p.name for p in found) or "nothing"
-    raise UserError(
-        f"{exact}: stores of '{dataset}' must be there, got {names}; "
-        f"run 'make superpixels DATASET={dataset}'"
-        + (", or choose one with VERSION=" if len(found) > 1 else "")
-    )
