@@ -5,7 +5,6 @@ from pathlib import Path
 from train.__main__ import store_options  # first: it sets OpenMP's threads before torch comes in
 
 import click  # isort: skip
-import numpy as np  # isort: skip
 
 from pipeline.errors import run_main  # isort: skip
 
@@ -19,7 +18,9 @@ def start_options(command):
     """Add the options that say what a downstream network starts from."""
     options = [
         click.option(
-            "--run", "run_name", help="Run [<recipe>-<data set>-<source>, or random-...]."
+            "--run",
+            "run_name",
+            help="Run [<recipe>-<data set>-<source> or random-<recipe>-<data set>].",
         ),
         click.option("--source", default="slic", help="Superpixel source, names the default run."),
         click.option("--recipe", default="seal", help="Recipe: default run, and a random network."),
@@ -72,19 +73,19 @@ def report(
 ) -> None:
     """Write one self-contained HTML page of every result, curve and picture."""
     from eval.report import write_report
-    from eval.scenes import choose_scenes
-    from pipeline.store import find_folder
+    from eval.scenes import draw_scenes
+    from pipeline.index import find_folder
     from train.engines.table import default_engine
     from train.stores import StorePaths, Stores
+    from train.trainer import set_threads
 
     place = find_folder(stores, dataset, version)
+    set_threads()
     opened = Stores(StorePaths(place))
-    attributes = opened.store("frames").attributes
-    colors = np.array([attributes["colors"][name] for name in attributes["classes"]], np.uint8)
-    scenes = choose_scenes(runs, opened, frames, engine or default_engine())
+    scenes = draw_scenes(runs, opened, frames, engine or default_engine())
     about = f"Data: {place} ({len(opened.index)} keyframes). Runs: {runs}."
     path = out or runs / "report.html"
-    click.echo(write_report(path, runs, place / "pictures", scenes, colors, about).resolve())
+    click.echo(write_report(path, runs, place / "pictures", scenes, about).resolve())
 
 
 def _measure(
@@ -105,14 +106,22 @@ def _measure(
     split: str,
 ) -> None:
     from eval.protocol import find_start, parse_seeds, run_protocol
-    from pipeline.store import find_folder
+    from pipeline.errors import check
+    from pipeline.index import find_folder
     from train.engines.table import default_engine
     from train.stores import StorePaths, Stores
     from train.trainer import Machine, set_threads
 
+    check(
+        not (checkpoint and (init == "random" or run_name is None)),
+        "--checkpoint: must come with --run NAME (the folder for its results) and without "
+        f"--init random, got --run {run_name} --init {init}",
+    )
     set_threads()
     place = find_folder(stores, dataset, version)
-    name = f"random-{place.name}" if init == "random" else f"{recipe}-{place.name}-{source}"
+    name = (
+        f"random-{recipe}-{place.name}" if init == "random" else f"{recipe}-{place.name}-{source}"
+    )
     run = runs / (run_name or name)
     start = find_start(run, init, recipe, checkpoint)
     opened = Stores(StorePaths(place, source))

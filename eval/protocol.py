@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,24 +12,30 @@ from pipeline.config import override, to_plain
 from pipeline.errors import UserError, check
 from pipeline.files import sha256
 from train.checkpoint import load_checkpoint, load_into, save_checkpoint
-from train.finetune import evaluate, train_downstream
+from train.evaluate import evaluate
+from train.finetune import train_downstream
 from train.metrics import scores
 from train.models.minkunet import MinkUNet
-from train.recipes import Network, Recipe, load_recipe
+from train.recipes import Network, load_recipe
+from train.rows import choose_rows
 from train.run_folder import CHECKPOINT
 from train.stores import Stores
-from train.trainer import Machine, choose_rows, make_network
+from train.trainer import Machine, make_network
+from train.voxelize import VoxelConfig
 
 VALIDATION = "val"
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
 class Start:
     """What the network starts from."""
 
-    recipe: Recipe  # its network and voxels
+    network: Network
+    voxels: VoxelConfig
     init: str  # '<recipe>/<source>' or 'random'
-    checkpoint: Path | None
+    epochs: int = 0  # of pretraining
+    checkpoint: Path | None = None
 
 
 def find_start(run: Path, init: str, recipe_name: str, checkpoint: Path | None) -> Start:
@@ -42,14 +48,18 @@ def find_start(run: Path, init: str, recipe_name: str, checkpoint: Path | None) 
         checkpoint: another checkpoint file.
 
     Raises:
-        UserError: no checkpoint, or one of an unknown recipe.
+        UserError: no checkpoint, or not a pretraining's.
     """
     if init == "random":
-        return Start(load_recipe(recipe_name), "random", None)
+        recipe = load_recipe(recipe_name)
+        return Start(recipe.network, recipe.voxels, "random")
     path = checkpoint or run / CHECKPOINT
-    facts = load_checkpoint(path)["facts"]
-    recipe = _recipe_of(facts["recipe"], path)
-    return Start(recipe, f"{facts['recipe']['name']}/{facts['source']}", path)
+    content = load_checkpoint(path, "network", "facts", "next_epoch")
+    facts = content["facts"]
+    network, voxels = _rebuild(Network(), facts["recipe"]["network"], path), VoxelConfig()
+    voxels = _rebuild(voxels, facts["recipe"]["voxels"], path)
+    name = f"{facts['recipe']['name']}/{facts['source']}"
+    return Start(network, voxels, name, content["next_epoch"], path)
 
 
 def run_protocol(
@@ -65,7 +75,8 @@ def run_protocol(
     """Train on a split, evaluate on the validation frames, write the result file.
 
     Raises:
-        UserError: unknown protocol or key, an empty split, or a checkpoint of another network.
+        UserError: unknown protocol or key, an empty split, a checkpoint of another network, or
+            validation frames without a labeled point.
     """
     index, attributes = stores.index, stores.store("frames").attributes
     base = PROBES.load(protocol).settings(index.dataset, start.init == "random")
@@ -76,18 +87,23 @@ def run_protocol(
     matrices = []
     for seed in seeds:
         network = load_network(start, machine, seed)
-        seeded = replace(config, seed=seed)
-        grid = start.recipe.voxels
+        seeded, grid = replace(config, seed=seed), start.voxels
         train_downstream(network, stores, rows, len(classes), grid, seeded, machine.device)
         matrices.append(evaluate(network, stores, val_rows, len(classes), grid, machine.device))
-        _save_predictor(run, protocol, network, start.recipe.network, len(classes))
+    check(
+        bool(matrices[-1].any()),
+        f"{stores.paths.folder}: split '{VALIDATION}' must have labeled points, got none; "
+        "use a version of the data set that has labels there",
+    )
     found = [scores(matrix, attributes["metric"]) for matrix in matrices]
     result = Result(
         protocol=protocol,
         dataset=index.dataset,
+        place=stores.paths.folder.resolve().name,
         split=split,
         split_hash=sha256(rows.astype("<i8").tobytes())[:16],
         init=start.init,
+        init_epochs=start.epochs,
         miou=tuple(score.miou for score in found),
         per_class_iou=tuple(score.per_class_iou for score in found),
         classes=classes,
@@ -101,18 +117,19 @@ def run_protocol(
         backbone=describe(network),
         engine=machine.engine,
         features="intensity",
-        voxels=to_plain(start.recipe.voxels),
+        voxels=to_plain(start.voxels),
         stores=stores.hashes(("frames",)) | {"label_map": attributes["label_map_hash"]},
     )
+    _save_predictor(run, result, network, start.network)
     return result, write_result(run, result)
 
 
 def load_network(start: Start, machine: Machine, seed: int) -> MinkUNet:
     """Return the network of a start; random weights are drawn from the seed."""
     torch.manual_seed(seed)
-    network = make_network(start.recipe.network, machine.engine)
+    network = make_network(start.network, machine.engine)
     if start.checkpoint:
-        state = load_checkpoint(start.checkpoint)["network"]
+        state = load_checkpoint(start.checkpoint, "network")["network"]
         load_into(network, state, str(start.checkpoint))
     return network
 
@@ -123,29 +140,27 @@ def describe(network: MinkUNet) -> str:
     return f"MinkUNet, {count:,} parameters"
 
 
-def _save_predictor(
-    run: Path, protocol: str, network: MinkUNet, config: Network, num_classes: int
-) -> None:
+def _save_predictor(run: Path, result: Result, network: MinkUNet, config: Network) -> None:
     """Keep the last seed's trained network, for pictures of its predictions."""
-    settings = _assignments(to_plain(replace(config, out_channels=num_classes)))
+    settings = _assignments(to_plain(replace(config, out_channels=network.out_channels)))
     content = {"network": network.state_dict(), "network_settings": settings}
-    save_checkpoint(run / "results" / f"{protocol}.pt", content)
+    save_checkpoint(run / "results" / f"{result.name}.pt", content)
 
 
-def _recipe_of(plain: dict[str, Any], path: Path) -> Recipe:
-    """Rebuild the parts of a recipe that the network needs."""
+def _rebuild(config: C, plain: dict[str, Any], path: Path) -> C:
+    """Return a config dataclass from its plain form in a checkpoint."""
     try:
-        recipe = load_recipe(plain["name"])
-    except (KeyError, UserError) as error:
-        raise UserError(f"{path}: must name a known recipe, got {error}; train again") from error
-    parts = [_assignments(plain[part], f"{part}.") for part in ("network", "voxels")]
-    return override(recipe, [line for part in parts for line in part])
+        return override(config, _assignments(plain))
+    except UserError as error:
+        raise UserError(
+            f"{path}: checkpoint must hold settings that this code knows, got {error}; train again"
+        ) from error
 
 
-def _assignments(plain: dict[str, Any], prefix: str = "") -> list[str]:
+def _assignments(plain: dict[str, Any]) -> list[str]:
     """Return plain fields as the 'key=value' lines that override takes."""
     return [
-        f"{prefix}{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
+        f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
         for key, value in plain.items()
     ]
 
@@ -157,5 +172,5 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         UserError: not numbers.
     """
     parts = [part.strip() for part in text.split(",")]
-    check(all(p.isdigit() for p in parts), f"--seeds: must be numbers, got '{text}'; like 0,1,2")
+    check(all(p.isdecimal() for p in parts), f"--seeds: must be numbers, got '{text}'; like 0,1,2")
     return tuple(int(part) for part in parts)

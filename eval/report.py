@@ -2,13 +2,12 @@
 
 import base64
 import html
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from eval.results import Result, read_results
-from eval.view import Prediction, confusion_page, curves_page, prediction_page
+from eval.view import Picture, confusion_page, curves_page
 from pipeline.errors import check
 from pipeline.files import write_atomically
 from train.run_folder import METRICS, read_metrics
@@ -21,30 +20,19 @@ table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-
 th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child { text-align: left; } th { background: #f4f4f4; }
 .wide { overflow-x: auto; } img { max-width: 100%; } .note { color: #555; font-size: 90%; }
-.class { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap; }
+.upright th:not(:first-child) span { writing-mode: vertical-rl; transform: rotate(180deg);
+       white-space: nowrap; }
 """
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A validation frame to show with the predictions of one run."""
-
-    run: str
-    title: str
-    prediction: Prediction
-
-
-def write_report(
-    path: Path, runs: Path, pictures: Path, scenes: list[Scene], colors: np.ndarray, about: str
-) -> Path:
+def write_report(path: Path, runs: Path, pictures: Path, scenes: list[Picture], about: str) -> Path:
     """Write the page and return its path.
 
     Args:
         path: HTML file to make.
         runs: folder of runs; every result file below it is shown.
         pictures: folder of PNG pages that stage one drew.
-        scenes: predictions to draw.
-        colors: [K, 3] uint8 class colors.
+        scenes: pages of predictions.
         about: where the data came from, one line.
 
     Raises:
@@ -52,22 +40,22 @@ def write_report(
     """
     results = read_results(runs)
     check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
-    classes = list(results[0][1].classes)
+    stage_one = [Picture(page.stem, page.read_bytes()) for page in sorted(pictures.glob("*.png"))]
     parts = [
         "<h1>Selkie report</h1>",
         f"<p class=note>{html.escape(about)}</p>",
         "<h2>Downstream results</h2>",
         _score_table(results),
         "<h2>IoU per class (%)</h2>",
-        _class_table(results),
+        *_class_tables(results),
         "<h2>Pretraining</h2>",
-        *_curves(runs),
+        *_images(_curves(runs), "No pretraining run in this folder."),
         "<h2>What stage one made</h2>",
-        *[_image(page.read_bytes(), page.stem) for page in sorted(pictures.glob("*.png"))],
+        *_images(stage_one, "No pictures; run 'make pictures' to draw some."),
         "<h2>Predictions and errors</h2>",
-        *[_image(prediction_page(s.prediction, colors, classes, s.title), s.title) for s in scenes],
+        *_images(scenes, "No result on this data set."),
         "<h2>Confusion</h2>",
-        *[_confusion(run, result) for run, result in results],
+        *_images([_confusion(run, result) for run, result in results], ""),
     ]
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Selkie report</title>"
@@ -79,26 +67,16 @@ def write_report(
 
 
 def _score_table(results: list[tuple[str, Result]]) -> str:
-    rows = []
-    for run, result in results:
-        spread = f" &plusmn; {result.std:.2f}" if len(result.miou) > 1 else ""
-        rows.append(
-            [
-                result.protocol,
-                result.dataset,
-                result.split,
-                result.init,
-                f"<b>{result.mean:.2f}</b>{spread}",
-                str(len(result.seeds)),
-                f"{result.num_train} / {result.num_val}",
-                str(result.num_absent),
-                result.backbone,
-                result.engine,
-                run,
-            ]
-        )
     head = ["protocol", "data", "labels", "start", "mIoU (%)", "seeds", "frames train / val"]
     head += ["absent classes", "network", "engine", "run"]
+    rows = []
+    for run, result in results:
+        spread = f" \u00b1 {result.std:.2f}" if len(result.miou) > 1 else ""
+        epochs = f", {result.init_epochs} epochs" if result.init_epochs else ""
+        cells = [result.protocol, result.place, result.split, result.init + epochs]
+        cells += [f"{result.mean:.2f}{spread}", str(len(result.seeds))]
+        cells += [f"{result.num_train} / {result.num_val}", str(result.num_absent)]
+        rows.append([*cells, result.backbone, result.engine, run])
     note = {
         "present": "mIoU is the mean over the classes that occur (absent ones left out)",
         "slidr": "mIoU counts a class that does not occur as 100, as SLidR does",
@@ -107,48 +85,47 @@ def _score_table(results: list[tuple[str, Result]]) -> str:
     return _table(head, rows) + f"<p class=note>{'; '.join(note[c] for c in conventions)}.</p>"
 
 
-def _class_table(results: list[tuple[str, Result]]) -> str:
-    classes = list(results[0][1].classes)
-    rows = []
+def _class_tables(results: list[tuple[str, Result]]) -> list[str]:
+    """Return one table for each list of classes: data sets have their own."""
+    tables: dict[tuple[str, ...], list[list[str]]] = {}
     for run, result in results:
-        per_seed = np.array(
-            [[np.nan if v is None else v for v in seed] for seed in result.per_class_iou], float
-        )
-        absent = np.isnan(per_seed).all(0)
-        means = np.where(
-            absent, np.nan, np.nansum(per_seed, 0) / np.maximum((~np.isnan(per_seed)).sum(0), 1)
-        )
+        per_seed = np.array(result.per_class_iou, float)  # None becomes NaN
+        means = np.ma.masked_invalid(per_seed).mean(0).filled(np.nan)
         name = f"{run}: {result.protocol} {result.split}"
-        rows.append([name, *["&ndash;" if np.isnan(v) else f"{v:.1f}" for v in means]])
-    return _table(["run", *[f"<span class=class>{html.escape(c)}</span>" for c in classes]], rows)
+        cells = ["\u2013" if np.isnan(v) else f"{v:.1f}" for v in means]
+        tables.setdefault(tuple(result.classes), []).append([name, *cells])
+    return [_table(["run", *classes], rows, "upright") for classes, rows in tables.items()]
 
 
-def _curves(runs: Path) -> list[str]:
-    parts = []
+def _curves(runs: Path) -> list[Picture]:
+    pictures = []
     for path in sorted(runs.glob(f"*/{METRICS}")):
-        lines = read_metrics(path.parent)
+        lines, name = read_metrics(path.parent), path.parent.name
         if lines:
-            name = path.parent.name
-            parts.append(_image(curves_page(lines, name), f"losses of {name}"))
-    return parts or ["<p>No pretraining run in this folder.</p>"]
+            pictures.append(Picture(f"losses of {name}", curves_page(lines, name)))
+    return pictures
 
 
-def _confusion(run: str, result: Result) -> str:
+def _confusion(run: str, result: Result) -> Picture:
     title = f"{run}: {result.protocol} {result.split}"
-    page = confusion_page(np.array(result.confusion), list(result.classes), title)
-    return _image(page, title)
+    return Picture(title, confusion_page(np.array(result.confusion), list(result.classes), title))
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
-    return f"<div class=wide><table>{''.join(lines)}</table></div>"
+def _table(head: list[str], rows: list[list[str]], kind: str = "") -> str:
+    lines = ["".join(f"<th><span>{html.escape(cell)}</span></th>" for cell in head)]
+    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<div class=wide><table class='{kind}'>{body}</table></div>"
 
 
-def _image(png: bytes, text: str) -> str:
-    data = base64.b64encode(png).decode()
-    caption = html.escape(text)
-    return (
-        f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'>"
-        f"<figcaption class=note>{caption}</figcaption></figure>"
-    )
+def _images(pictures: list[Picture], otherwise: str) -> list[str]:
+    if not pictures:
+        return [f"<p>{html.escape(otherwise)}</p>"]
+    figures = []
+    for picture in pictures:
+        data, caption = base64.b64encode(picture.png).decode(), html.escape(picture.title)
+        figures.append(
+            f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'>"
+            f"<figcaption class=note>{caption}</figcaption></figure>"
+        )
+    return figures

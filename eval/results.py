@@ -17,9 +17,11 @@ class Result:
 
     protocol: str
     dataset: str
+    place: str  # name of the stores' folder, `<data set>[-<version>]`
     split: str
     split_hash: str  # of the training rows
     init: str  # '<recipe>/<superpixel source>' or 'random'
+    init_epochs: int  # of pretraining behind the checkpoint; 0 = random
     miou: tuple[float, ...]  # [seeds]
     per_class_iou: tuple[tuple[float | None, ...], ...]  # [seeds][K]; None = absent
     classes: tuple[str, ...]
@@ -46,12 +48,16 @@ class Result:
         """Standard deviation over the seeds (of a sample; 0 for one seed)."""
         return statistics.stdev(self.miou) if len(self.miou) > 1 else 0.0
 
+    @property
+    def name(self) -> str:
+        """File name of the result without its ending; its last predictor is called the same."""
+        return f"{self.protocol}-{self.dataset}-{self.split}"
+
 
 def write_result(folder: Path, result: Result) -> Path:
     """Write a result file atomically and return its path."""
-    name = f"{result.protocol}-{result.dataset}-{result.split}.json"
     content = asdict(result) | {"mean": result.mean, "std": result.std}
-    path = folder / "results" / name
+    path = folder / "results" / f"{result.name}.json"
     write_atomically(path, json.dumps(_without_nan(content), indent=1).encode())
     return path
 
@@ -68,7 +74,7 @@ def read_results(runs: Path) -> list[tuple[str, Result]]:
             content = json.loads(path.read_text())
             content.pop("mean"), content.pop("std")
             found.append((path.parents[1].name, Result(**content)))
-        except (json.JSONDecodeError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path}: must be a result file, got {error}; remove it") from error
     return found
 

@@ -15,6 +15,15 @@ from train.voxelize import VoxelConfig
 
 RANGE_M = 40.0  # half the side of the square shown
 IGNORED = 255
+NO_CURVE = ("epoch", "step", "lr", "fallbacks")  # in metrics.jsonl, but no losses
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn page."""
+
+    title: str
+    png: bytes
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ def prediction_page(shown: Prediction, colors: np.ndarray, classes: list[str], t
         classes: names by train id.
         title: of the page.
     """
-    figure = Figure(figsize=(15, 5.6), dpi=90, layout="constrained")
+    figure = Figure(figsize=(15, 6.2), dpi=90, layout="compressed")
     known = shown.labels != IGNORED
     wrong = known & (shown.labels != shown.predicted)
     gray = np.array([200, 200, 200], np.uint8)
@@ -84,16 +93,22 @@ def confusion_page(matrix: np.ndarray, classes: list[str], title: str) -> bytes:
 
 
 def curves_page(lines: list[dict], title: str) -> bytes:
-    """Return a PNG of the losses of a run over its steps, each in its own panel."""
-    names = [n for n in lines[0] if n not in ("epoch", "step", "lr")]
+    """Return a PNG of the losses of a run over its steps, each in its own panel.
+
+    Args:
+        lines: of metrics.jsonl; a loss that had nothing to contrast is missing from its line.
+        title: of the page.
+    """
+    names = list(dict.fromkeys(n for line in lines for n in line if n not in NO_CURVE))
     figure = Figure(figsize=(3.6 * len(names), 3.2), dpi=90, layout="constrained")
     steps = [line["step"] for line in lines]
-    window = max(len(lines) // 50, 1)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        values = np.array([line.get(name, np.nan) for line in lines])
-        axes.plot(steps, values, color="0.8", linewidth=0.8)
+        at = [step for step, line in zip(steps, lines, strict=True) if name in line]
+        values = np.array([line[name] for line in lines if name in line])
+        axes.plot(at, values, color="0.8", linewidth=0.8)
+        window = max(len(values) // 50, 1)
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        axes.plot(steps[window - 1 :], smooth, color="tab:blue")
+        axes.plot(at[window - 1 :], smooth, color="tab:blue")
         axes.set(title=name, xlabel="step")
     figure.suptitle(title)
     return render(figure)

@@ -1,6 +1,7 @@
 """Checkpoints: tensors and plain Python only, written whole or not at all, loaded weights-only."""
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,21 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, *keys: str) -> dict[str, Any]:
     """Return a checkpoint's content on the CPU.
 
+    Args:
+        path: file.
+        keys: what it must hold; a pretraining's and a probe's hold different things.
+
     Raises:
-        UserError: missing, broken, or not one of ours.
+        UserError: missing, broken, not one of ours, or one of another kind.
     """
     check(path.is_file(), f"{path}: checkpoint must exist, got nothing; run 'make pretrain' first")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch.load itself compares no checksum
+                raise ValueError(damaged)
         content = torch.load(path, map_location="cpu", weights_only=True)
         found = content["format"]
     except Exception as error:  # torch raises many kinds for a broken zip or pickle
@@ -42,6 +50,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             "give another file"
         ) from error
     check(found == FORMAT, f"{path}: checkpoint format must be {FORMAT}, got {found}; train again")
+    missing = [key for key in keys if key not in content]
+    check(
+        not missing,
+        f"{path}: checkpoint must hold {', '.join(keys)}, got {', '.join(content)}; "
+        "give one that 'make pretrain' made",
+    )
     return content
 
 

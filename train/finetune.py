@@ -1,9 +1,9 @@
 """Downstream training: a linear probe on frozen features, or fine-tuning on few labels.
 
-In: a network (pretrained or random) and labeled frames. Out: the trained network, and its confusion
-matrix over the points of the validation frames.
+In: a network (pretrained or random) and labeled frames. Out: the same network, trained.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import check
 from pipeline.progress import Progress
 from train.augment import augment_cloud
 from train.batch import Cloud, join_cells, make_cloud
 from train.engines.contract import Pointwise
-from train.metrics import confusion
 from train.models.minkunet import MinkUNet
-from train.segmentation_loss import segmentation_loss
+from train.segmentation_loss import IGNORED, segmentation_loss
 from train.stores import Stores
 from train.voxelize import VoxelConfig
 
@@ -40,6 +40,24 @@ class Downstream:
     max_voxels: int | None = None  # frozen: labeled voxels kept per frame and pass; None = all
     calibrate: bool = False  # estimate batch-norm statistics on training scans first
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that train nothing."""
+        for name in ("epochs", "batch_size", "feature_passes", "max_voxels"):
+            value = getattr(self, name)
+            check(value is None or value >= 1, f"{name}: must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is trained on what."""
+
+    network: MinkUNet
+    stores: Stores
+    rows: np.ndarray  # [R]
+    voxels: VoxelConfig
+    config: Downstream
+    device: str
 
 
 def train_downstream(
@@ -64,41 +82,16 @@ def train_downstream(
     """
     torch.manual_seed(config.seed)
     network.final = Pointwise(network.backbone_channels, num_classes, bias=True)
+    network.out_channels = num_classes
     network.to(device)
     if config.calibrate:
         calibrate_norms(network, stores, rows, voxels, config.seed, device)
+    task = _Task(network, stores, rows, voxels, config, device)
     if config.freeze:
-        _train_last_layer(network, stores, rows, voxels, config, device)
+        _train_last_layer(task)
     else:
-        _train_all(network, stores, rows, voxels, config, device)
+        _train_all(task)
     return network.eval()
-
-
-def evaluate(
-    network: MinkUNet,
-    stores: Stores,
-    rows: np.ndarray,
-    num_classes: int,
-    voxels: VoxelConfig,
-    device: str = "cpu",
-) -> Tensor:
-    """Return the confusion matrix [K, K] int64 over all points of the frames.
-
-    Each point takes the prediction of its own voxel; no augmentation (method.md 6.1).
-    """
-    network.eval()
-    total = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-    progress = Progress("evaluate", len(rows))
-    for row in rows.tolist():
-        cloud = make_cloud(stores.points(row), np.zeros(0, np.uint16), voxels)
-        with torch.no_grad():
-            features, coordinates = join_cells([cloud])
-            predicted = network(features.to(device), coordinates.to(device)).argmax(1).cpu()
-        points = predicted[torch.from_numpy(cloud.voxel_idx)]
-        total += confusion(torch.from_numpy(stores.labels(row)), points, num_classes)
-        progress.advance()
-    progress.close()
-    return total
 
 
 def calibrate_norms(
@@ -132,80 +125,53 @@ def labeled_cloud(
     return cloud, stores.labels(row)[first]
 
 
-def _train_last_layer(
-    network: MinkUNet,
-    stores: Stores,
-    rows: np.ndarray,
-    voxels: VoxelConfig,
-    config: Downstream,
-    device: str,
-) -> None:
+def _train_last_layer(task: _Task) -> None:
     """Train the last layer on features of the frozen trunk.
 
     The trunk is frozen and in eval mode, so the features of one augmented pass are the same in
     every epoch; `feature_passes` of them are computed once and kept (float16) instead of running
     the trunk in every epoch, which SLidR's protocol does.
     """
-    network.eval()
-    optimizer = _sgd([{"params": network.final.parameters(), "lr": config.lr}], config)
-    num_passes = min(config.feature_passes or config.epochs, config.epochs)
+    config, final = task.config, task.network.final
+    task.network.eval()
+    optimizer = _sgd([{"params": final.parameters(), "lr": config.lr}], config)
     kept: list[list[tuple[Tensor, Tensor]]] = []
-    progress = Progress("probe", config.epochs * len(rows))
+    progress = Progress("probe", config.epochs * len(task.rows))
     for epoch in range(config.epochs):
         _cosine(optimizer, epoch, config.epochs)
-        if epoch < num_passes:
-            features = _frozen_features(network, stores, rows, voxels, config, epoch, device)
-        rng = np.random.default_rng((config.seed, 1, epoch))
-        if config.feature_passes is not None:
-            if epoch < num_passes:
-                kept.append(list(features))
-            features = iter([kept[epoch % num_passes][i] for i in rng.permutation(len(rows))])
+        if config.feature_passes is None:
+            features = _frozen_features(task, epoch)
+        else:
+            if epoch < config.feature_passes:
+                kept.append(list(_frozen_features(task, epoch)))
+            order = np.random.default_rng((config.seed, epoch, 1)).permutation(len(task.rows))
+            features = (kept[epoch % len(kept)][i] for i in order)
         for batch in _groups(features, config.batch_size):
             x = torch.cat([pair[0] for pair in batch]).float()
             y = torch.cat([pair[1] for pair in batch])
-            loss = segmentation_loss(network.final(x), y)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            progress.advance(len(batch), f"loss {loss.item():.3f}")
+            loss = _step(optimizer, final(x), y)
+            progress.advance(len(batch), f"loss {loss:.3f}")
     progress.close()
 
 
-def _frozen_features(
-    network: MinkUNet,
-    stores: Stores,
-    rows: np.ndarray,
-    voxels: VoxelConfig,
-    config: Downstream,
-    epoch: int,
-    device: str,
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _frozen_features(task: _Task, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (features [V, C] float16, labels [V]) of the labeled voxels of each frame."""
-    order = np.random.default_rng((config.seed, 0, epoch)).permutation(rows).tolist()
-    for position, row in enumerate(order):
-        rng = np.random.default_rng((config.seed, epoch, position, 2))
-        cloud, labels = labeled_cloud(stores, row, voxels, rng)
+    limit = task.config.max_voxels
+    for cloud, labels, rng in _labeled_clouds(task, epoch):
         with torch.no_grad():
             features, coordinates = join_cells([cloud])
-            encoded = network.encode(features.to(device), coordinates.to(device))
-        known = np.flatnonzero(labels != 255)
-        if config.max_voxels and len(known) > config.max_voxels:
-            known = np.sort(rng.choice(known, config.max_voxels, replace=False))
-        chosen = torch.from_numpy(known)
-        target = torch.from_numpy(labels[known].astype(np.int64)).to(device)
-        yield encoded[chosen.to(device)].half(), target
+            encoded = task.network.encode(features.to(task.device), coordinates.to(task.device))
+        known = np.flatnonzero(labels != IGNORED)
+        if limit and len(known) > limit:
+            known = np.sort(rng.choice(known, limit, replace=False))
+        chosen = torch.from_numpy(known).to(task.device)
+        target = torch.from_numpy(labels[known].astype(np.int64)).to(task.device)
+        yield encoded.index_select(0, chosen).half(), target
 
 
-def _train_all(
-    network: MinkUNet,
-    stores: Stores,
-    rows: np.ndarray,
-    voxels: VoxelConfig,
-    config: Downstream,
-    device: str,
-) -> None:
+def _train_all(task: _Task) -> None:
     """Train every layer; the new last one may have its own learning rate."""
-    network.train()
+    network, config, device = task.network.train(), task.config, task.device
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             module.momentum = config.bn_momentum
@@ -217,26 +183,43 @@ def _train_all(
         {"params": list(network.final.parameters()), "lr": head_lr},
     ]
     optimizer = _sgd(groups, config)
-    progress = Progress("finetune", config.epochs * len(rows))
+    progress = Progress("finetune", config.epochs * len(task.rows))
     for epoch in range(config.epochs):
         _cosine(optimizer, epoch, config.epochs)
-        order = np.random.default_rng((config.seed, 0, epoch)).permutation(rows).tolist()
-        for numbered in _groups(iter(enumerate(order)), config.batch_size):
-            pairs = [
-                labeled_cloud(
-                    stores, row, voxels, np.random.default_rng((config.seed, epoch, at, 2))
-                )
-                for at, row in numbered
-            ]
-            features, coordinates = join_cells([cloud for cloud, _ in pairs])
-            labels = torch.from_numpy(np.concatenate([y for _, y in pairs]).astype(np.int64))
+        for batch in _groups(_labeled_clouds(task, epoch), config.batch_size):
+            features, coordinates = join_cells([cloud for cloud, _, _ in batch])
+            labels = np.concatenate([labels for _, labels, _ in batch]).astype(np.int64)
             logits = network(features.to(device), coordinates.to(device))
-            loss = segmentation_loss(logits, labels.to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            progress.advance(len(pairs), f"loss {loss.item():.3f}")
+            loss = _step(optimizer, logits, torch.from_numpy(labels).to(device))
+            progress.advance(len(batch), f"loss {loss:.3f}")
     progress.close()
+
+
+def _labeled_clouds(
+    task: _Task, epoch: int
+) -> Iterator[tuple[Cloud, np.ndarray, np.random.Generator]]:
+    """Yield each frame's augmented cloud, voxel labels and generator, in an epoch's own order."""
+    seed = task.config.seed
+    order = np.random.default_rng((seed, epoch, 0)).permutation(task.rows).tolist()
+    for position, row in enumerate(order):
+        rng = np.random.default_rng((seed, epoch, 2, position))
+        cloud, labels = labeled_cloud(task.stores, row, task.voxels, rng)
+        yield cloud, labels, rng
+
+
+def _step(optimizer: torch.optim.SGD, logits: Tensor, labels: Tensor) -> float:
+    """Take one step and return the loss.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+    loss = segmentation_loss(logits, labels)
+    value = loss.item()
+    check(math.isfinite(value), f"downstream loss: must be finite, got {value}; lower lr, head_lr")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return value
 
 
 def _sgd(groups: list[dict], config: Downstream) -> torch.optim.SGD:
@@ -257,11 +240,5 @@ def _cosine(optimizer: torch.optim.SGD, epoch: int, epochs: int) -> None:
 
 
 def _groups(items: Iterator, size: int) -> Iterator[list]:
-    group = []
-    for item in items:
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
+    while group := list(itertools.islice(items, size)):
         yield group

@@ -5,6 +5,7 @@ number of workers gives the same batches. Workers are forked by a fork server th
 store (zarr's threads do not survive a fork) and open their own stores.
 """
 
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.errors import check
+from pipeline.errors import UserError
 from train.augment import augment_cloud, augment_pretrain
 from train.batch import Batch, Sample, collate, make_cloud, make_sample
 from train.recipes import Recipe
@@ -35,23 +36,26 @@ class PairDataset(Dataset):
         self.paths, self.recipe = paths, recipe
         self._stores: Stores | None = None
 
-    def __getitem__(self, key: tuple[int, int, int]) -> Sample:
-        """Return one augmented sample."""
+    def __getitem__(self, key: tuple[int, int, int]) -> Sample | UserError:
+        """Return one augmented sample; an error as a value, so that its one line stays one."""
         if self._stores is None:
             self._stores = Stores(self.paths)
         epoch, position, row = key
-        return load_sample(self._stores, self.recipe, epoch, position, row)
+        try:
+            return load_sample(self._stores, self.recipe, epoch, position, row)
+        except UserError as error:
+            return error
 
 
 def load_sample(stores: Stores, recipe: Recipe, epoch: int, position: int, row: int) -> Sample:
-    """Read, pair and augment one frame and, where a loss needs it, its successor."""
+    """Read, pair and augment one frame that has images and, where a loss needs it, its successor.
+
+    Raises:
+        UserError: a store lacks the frame.
+    """
     rng = np.random.default_rng((recipe.seed, epoch, position))
     with_segments = "segments" in pretrain_stages(recipe)
     paired = stores.paired_sample(row, with_segments)
-    check(
-        len(paired.images) > 0,
-        f"{stores.paths.folder}: frame {row} must have images, got none; choose another split",
-    )
     if recipe.shuffle_pairs:
         paired = replace(paired, pair_point=rng.permutation(paired.pair_point))
     augmented = augment_pretrain(paired, recipe.augment, rng)
@@ -84,24 +88,38 @@ def epoch_order(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 def epoch_batches(
     paths: StorePaths, recipe: Recipe, rows: np.ndarray, epoch: int, num_workers: int
 ) -> Iterator[Batch]:
-    """Yield the batches of one epoch; the last may be smaller, none is dropped."""
+    """Yield the batches of one epoch; the last may be smaller, none is dropped.
+
+    Raises:
+        UserError: a store lacks a frame.
+    """
     order = epoch_order(rows, recipe.seed, epoch).tolist()
     keys = [(epoch, position, row) for position, row in enumerate(order)]
     size = recipe.batch_size
+    if num_workers:  # once per process; 5 s of imports then cost nothing in later epochs
+        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
     loader = DataLoader(
         PairDataset(paths, recipe),
         batch_sampler=[keys[start : start + size] for start in range(0, len(keys), size)],
-        collate_fn=collate,
+        collate_fn=_collate,
         num_workers=num_workers,
         multiprocessing_context="forkserver" if num_workers else None,
         worker_init_fn=_one_thread if num_workers else None,
     )
-    yield from loader
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
 
 
 def num_batches(num_rows: int, batch_size: int) -> int:
     """Return the batches of an epoch."""
     return -(-num_rows // batch_size)
+
+
+def _collate(samples: list[Sample | UserError]) -> Batch | UserError:
+    errors = [sample for sample in samples if isinstance(sample, UserError)]
+    return errors[0] if errors else collate(samples)
 
 
 def _one_thread(worker: int) -> None:

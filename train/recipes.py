@@ -6,8 +6,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from pipeline.errors import unknown_name
+from pipeline.errors import check, unknown_name
 from train.augment import Config as Augment
 from train.losses.point_to_segment import Config as PointToSegment
 from train.losses.superpixel_nce import Config as SuperpixelNce
@@ -16,7 +17,7 @@ from train.models import image_teacher
 from train.models.minkunet import DEPTHS_34, WIDTHS_34
 from train.voxelize import VoxelConfig
 
-TINY_TEACHER = "weights/tiny_teacher.safetensors"  # from the repository's root
+TINY_TEACHER = "weights/tiny_teacher.safetensors"  # ships with the code, see `find_weights`
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,14 @@ class Losses:
     superpixel_weight: float = 1.0
     temporal_weight: float = 1.0  # NOT STATED in the paper; ours
     segment_weight: float = 1.0  # NOT STATED in the paper; ours
+
+    def __post_init__(self) -> None:
+        """Refuse a run without any loss."""
+        weights = (self.superpixel_weight, self.temporal_weight, self.segment_weight)
+        check(
+            min(weights) >= 0 and max(weights) > 0,
+            f"losses: weights must be >= 0 and one above 0, got {weights}",
+        )
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,12 @@ class Recipe:
     split: str = ""  # '' = the data set's own pretraining split (slidr_train on nuScenes)
     shuffle_pairs: bool = False  # control: each pixel is paired with a random point of its cloud
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a run that would train nothing."""
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            check(value >= 1, f"{name}: must be at least 1, got {value}")
 
 
 def seal() -> Recipe:
@@ -120,3 +135,14 @@ def load_recipe(name: str) -> Recipe:
     if name not in RECIPES:
         raise unknown_name("recipe", name, RECIPES)
     return RECIPES[name]()
+
+
+def find_weights(name: str) -> Path:
+    """Return the file that a recipe names: from the working folder, else beside the code.
+
+    Args:
+        name: absolute, or relative to either; recipes hold no absolute path, so that a run's
+            config stays the same where the repository moves.
+    """
+    beside_code = Path(__file__).resolve().parents[1] / name
+    return beside_code if beside_code.exists() and not Path(name).exists() else Path(name)

@@ -37,7 +37,7 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor) -> Tensor:
     """
     losses = []
     for label in torch.unique(labels).tolist():
-        is_class = (labels == label).float()  # [V]
+        is_class = (labels == label).to(probabilities.dtype)  # [V]
         errors = (is_class - probabilities[:, label]).abs()
         errors_sorted, order = errors.sort(descending=True, stable=True)
         losses.append(errors_sorted @ _jaccard_steps(is_class[order]))

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from pipeline.errors import UserError, check
 from pipeline.geometry import store_pixels
@@ -49,10 +50,8 @@ class Stores:
             self._open[stage] = open_store(self.paths.path(stage))
         return self._open[stage]
 
-    def usable_rows(
-        self, rows: np.ndarray, stages: tuple[str, ...]
-    ) -> tuple[np.ndarray, list[str]]:
-        """Return the rows that all stages have, and why others are left out (quarantined).
+    def left_out(self, rows: np.ndarray, stages: tuple[str, ...]) -> dict[int, str]:
+        """Return the rows that a stage has quarantined, with the reason.
 
         Args:
             rows: [R] index rows wanted.
@@ -61,30 +60,24 @@ class Stores:
         Raises:
             UserError: a stage or block is missing, or a block was made from another index.
         """
-        check(len(rows) > 0, f"{self.paths.folder}: at least one frame must be asked for, got none")
-        left_out: dict[int, str] = {}
+        found: dict[int, str] = {}
         for stage in stages:
             store = self.store(stage)
             self._check_index(store, rows)
-            for row in rows:
-                reason = store.missing(int(row))
-                if reason and reason.startswith("quarantined"):
-                    left_out[int(row)] = f"{store.path.name} frame {row}: {reason}"
-                elif reason:
-                    raise UserError(
-                        f"{store.path}: frame {row} must be done, got {reason}; {store.remedy()}"
-                    )
-        kept = np.array([row for row in rows if int(row) not in left_out], np.int64)
-        check(
-            len(kept) > 0,
-            f"{self.paths.folder}: a frame must be usable, got {len(rows)} quarantined ones; "
-            "mend them and rerun stage one with --retry-quarantined",
-        )
-        return kept, [left_out[row] for row in sorted(left_out)]
+            for row in rows.tolist():
+                reason = store.missing(row)
+                if reason:
+                    found[row] = f"{store.path} frame {row}: {reason}; {store.remedy(reason)}"
+        return found
+
+    def has_images(self) -> np.ndarray:
+        """Return which frames have an image of at least one camera [F] bool, from the index."""
+        cameras = pc.list_flatten(self.index.table["cameras"])  # F x C, absent cameras null
+        return np.asarray(cameras.is_valid()).reshape(len(self.index), -1).any(axis=1)
 
     def _check_index(self, store: Store, rows: np.ndarray) -> None:
         """Check that the blocks of these rows were made from this index."""
-        for block in sorted({int(row) // store.header.frames_per_block for row in rows}):
+        for block in np.unique(rows // store.header.frames_per_block).tolist():
             marker, span = read_marker(store.marker_path(block)), store.block_rows(block)
             if marker is None:
                 raise UserError(
@@ -144,9 +137,9 @@ class Stores:
         sizes = frames.read("image_size", row)  # [C, 2] native height, width
         uv = self.store("projections").read("uv", row)
         images, ids, pairs = [], [], []
-        for slot in np.flatnonzero(frames.read("jpeg_bytes", row)):
-            length = int(frames.read("jpeg_bytes", row)[slot])
-            image = decode_jpeg(frames.read("jpeg", row, int(slot), slice(0, length)))
+        lengths = frames.read("jpeg_bytes", row)  # [C], 0 = no such camera
+        for slot in np.flatnonzero(lengths).tolist():
+            image = decode_jpeg(frames.read("jpeg", row, slot, slice(0, int(lengths[slot]))))
             height, width = image.shape[:2]
             seen = np.flatnonzero(uv[slot, : len(points), 0] >= 0)
             col = store_pixels(uv[slot, seen, 0], int(sizes[slot, 1]), width)
@@ -154,7 +147,7 @@ class Stores:
             number = np.full(len(seen), len(images), np.int64)
             pairs.append(np.stack([seen, number, line, col]))
             images.append(image)
-            ids.append(superpixels.read("ids", row, int(slot))[:height, :width])
+            ids.append(superpixels.read("ids", row, slot)[:height, :width])
         columns = np.concatenate(pairs, axis=1) if pairs else np.zeros((4, 0), np.int64)
         segment = (
             self.segment_ids(row, 0, len(points))

@@ -1,13 +1,12 @@
-"""Train the tiny teacher of the made-up city on images alone: no label, no LiDAR, no mask.
+"""Set the weights of the made-up city's teacher from images alone: no label, LiDAR or mask.
 
-In: image files of city seeds that nothing else uses. Out: a safetensors file of TinyNetwork. Two
-views of an image (crop, scale, flip, colors) must put the same place into the same of a few learned
-clusters. Clusters rather than place-against-place contrast, because most other places of a batch
-are of the same kind and InfoNCE would push two patches of one road apart (not compared).
+In: image files of city seeds that nothing else uses. Out: a safetensors file of TinyNetwork. No
+gradient: layer by layer, words are k-means centers and maps keep what two views of an image (crop,
+scale, flip, colors) agree on at the same place. Closed form because on two cores it wins: see
+weights/README.md for the measured gain over clusters learned by gradient (SwAV).
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,184 +17,195 @@ from torch import Tensor, nn
 
 from pipeline.errors import check
 from pipeline.image import decode_image
-from train.models.image_teacher import IMAGENET_MEAN, IMAGENET_STD, TinyNetwork
+from train.models.tiny_network import Surroundings, TinyNetwork, even_contrast
+from train.teacher_views import common_places, cut_views, draw_boxes, normalize, recolor
+
+_BATCH = 8  # images at a time
 
 
 @dataclass(frozen=True)
 class Config:
     """Settings of the teacher's training; all are our choices."""
 
-    batch: int = 6  # images per step
-    view: tuple[int, int] = (80, 128)  # height, width of a view, pixels
-    min_side: float = 0.45  # shortest side of a crop, fraction of the image's
-    places: int = 160  # compared per image
-    clusters: int = 128  # prototypes
-    temperature: float = 0.1  # of the cluster scores; SwAV
-    epsilon: float = 0.05  # entropy of the balanced assignment; SwAV
-    lr: float = 2e-3  # AdamW, cosine to 0 with 5 % warm-up
+    pairs: int = 600  # pairs of views a map is fitted to
+    places: int = 80  # per pair
+    view: tuple[int, int] = (112, 208)  # height, width of a view; multiples of 4
+    min_side: float = 0.5  # shortest side of a crop, fraction of the image's
     color: float = 1.0  # strength of the color changes
+    patches: int = 60_000  # that words are made from
+    rounds: int = 12  # of k-means
+    threshold: float = 0.25  # a word answers above this many standard deviations; Coates and Ng
+    smoothing: float = 0.1  # added to variances before words are whitened, share of their mean
+    ridge: float = 1e-3  # the same before directions are compared
+    words: tuple[int, int, int] = TinyNetwork.WORDS  # of each depth; other sizes are for tests
+    dims: tuple[int, int, int] = TinyNetwork.DIMS  # after each map
 
 
-class _Clusterer(nn.Module):
-    """The network with a projector and prototypes, which are thrown away after training."""
+@dataclass(frozen=True)
+class Agreement:
+    """Mean correlation between the two views of what each map puts out, 0 .. 1."""
 
-    def __init__(self, clusters: int) -> None:
-        super().__init__()
-        self.network = TinyNetwork()
-        dim = TinyNetwork.DIM
-        self.project = nn.Sequential(
-            nn.BatchNorm1d(dim),
-            nn.ReLU(),
-            nn.Linear(dim, dim),
-            nn.BatchNorm1d(dim),
-            nn.ReLU(),
-            nn.Linear(dim, 64),
-        )
-        self.prototypes = nn.Linear(64, clusters, bias=False)
-
-    def forward(self, views: Tensor, places: Tensor) -> Tensor:
-        """Return cosine scores [I * L, clusters] at places [I, L, 2] (x, y in -1 .. 1)."""
-        feature_map = self.network(views)
-        sampled = F.grid_sample(
-            feature_map, places[:, None], padding_mode="border", align_corners=False
-        )  # [I, D, 1, L]
-        features = sampled[:, :, 0].transpose(1, 2).flatten(0, 1)
-        unit = F.normalize(self.project(features), dim=1)
-        return unit @ F.normalize(self.prototypes.weight, dim=1).T
+    patches: float
+    textures: float
+    kinds: float
 
 
+@torch.no_grad()
 def train_teacher(
-    image_paths: Sequence[Path], out_path: Path, steps: int, seed: int, config: Config | None = None
-) -> list[float]:
-    """Train the tiny network and write it.
+    image_paths: Sequence[Path], out_path: Path, seed: int, config: Config | None = None
+) -> Agreement:
+    """Fit the tiny network and write it.
 
     Args:
-        image_paths: images of one size, at least `batch` of them, all held in memory.
+        image_paths: images of one size, all held in memory.
         out_path: .safetensors, overwritten.
-        steps: optimizer steps; 360 took 216 s on two shared cores (batch 6, views 80 x 128).
-        seed: of weights, crops and colors.
+        seed: of crops, colors and first centers.
         config: None = the defaults.
 
-    Returns:
-        The loss at every step; log(clusters) is chance.
-
     Raises:
-        UserError: fewer images than a batch.
+        UserError: fewer than eight images.
 
-    Source: swapped prediction of balanced cluster assignments (SwAV, NeurIPS 2020, equations 2 to
-    4) at corresponding places instead of whole images, on a network of six convolutions.
+    Source: words: k-means on whitened patches with a soft threshold (Coates and Ng, Learning
+    Feature Representations with K-means, 2012), here with unit centers at three depths. Maps:
+    canonical correlation of two views (Hotelling 1936), which is the closed form of losses that
+    whiten and align, scaled by the correlation so that what views disagree on counts little.
     """
     config = config or Config()
     check(
-        len(image_paths) >= config.batch,
-        f"teacher training: must have at least {config.batch} images, got {len(image_paths)}; "
+        len(image_paths) >= _BATCH,
+        f"teacher training: must have at least {_BATCH} images, got {len(image_paths)}; "
         "synthesize a larger city",
     )
     images = torch.stack([torch.from_numpy(decode_image(path)) for path in image_paths])
     images = images.permute(0, 3, 1, 2).contiguous()  # [F, 3, H, W] uint8
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = _Clusterer(config.clusters)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=1e-4)
-    losses = []
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * _schedule(step, steps)
-        chosen = torch.randperm(len(images), generator=generator)[: config.batch]
-        loss = _step_loss(model, images[chosen].float() / 255, config, generator)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    draw = _Draw(images, config, torch.Generator().manual_seed(seed))
+    net = TinyNetwork(config.words, config.dims).eval()
+    _fit_words(net.patch_words, even_contrast, draw)
+    patches = _fit_map(net.patch_map, net.patches, draw)
+    _fit_words(net.texture_words, lambda x: net.patch_map(net.patches(x)), draw)
+    textures = _fit_map(net.texture_map, net.textures, draw)
+    _fit_words(net.kind_words, lambda x: net.texture_map(net.textures(x)), draw)
+    kinds = _fit_map(net.kind_map, net.kinds, draw)
     out_path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(model.network.state_dict(), out_path)
-    return losses
+    save_file(net.state_dict(), out_path)
+    return Agreement(patches, textures, kinds)
 
 
-def _schedule(step: int, steps: int) -> float:
-    warm_up = max(1, steps // 20)
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+@dataclass(frozen=True)
+class _View:
+    images: Tensor  # [I, 3, h, w] normalized
+    places: Tensor  # [I, L, 2] x, y in -1 .. 1, the same surface points as in the other view
 
 
-def _step_loss(
-    model: _Clusterer, images: Tensor, config: Config, generator: torch.Generator
-) -> Tensor:
-    boxes = [_draw_boxes(len(images), config.min_side, generator) for _ in range(2)]
-    places = _common_places(boxes, config.places, generator)
-    scores = []
-    for (center, half), source_places in zip(boxes, places, strict=True):
-        views = _views(images, center, half, config.view)
-        views = _recolor(views, config.color, generator)
-        scores.append(model(_normalize(views), source_places))
-    loss = torch.zeros(())
-    for own, other in ((0, 1), (1, 0)):
-        target = _balance(scores[other].detach(), config.epsilon)
-        log_guess = F.log_softmax(scores[own] / config.temperature, dim=1)
-        loss = loss - (target * log_guess).sum(1).mean() / 2
-    return loss
+@dataclass(frozen=True)
+class _Draw:
+    images: Tensor  # [F, 3, H, W] uint8
+    config: Config
+    generator: torch.Generator
+
+    def pairs(self, count: int) -> Iterator[tuple[_View, _View]]:
+        """Yield views of `count` images (rounded up to batches), two of each."""
+        config, generator = self.config, self.generator
+        for _ in range(0, count, _BATCH):
+            chosen = torch.randint(len(self.images), (_BATCH,), generator=generator)
+            images = self.images[chosen].float() / 255
+            boxes = [draw_boxes(_BATCH, config.min_side, generator) for _ in range(2)]
+            places = common_places(boxes, config.places, generator)
+            views = [cut_views(images, *box, config.view) for box in boxes]
+            views = [normalize(recolor(v, config.color, generator)) for v in views]
+            yield tuple(_View(v, p) for v, p in zip(views, places, strict=True))
 
 
-def _draw_boxes(count: int, min_side: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return centers and half sizes [I, 2] (x, y; the image is -1 .. 1); x < 0 = mirrored."""
-    side = min_side + (1 - min_side) * torch.rand(count, 1, generator=generator)
-    stretch = torch.exp(0.3 * (torch.rand(count, 1, generator=generator) - 0.5))
-    half = (side * torch.cat([stretch, 1 / stretch], dim=1)).clamp(max=1)
-    center = (2 * torch.rand(count, 2, generator=generator) - 1) * (1 - half)
-    mirrored = torch.rand(count, generator=generator) < 0.5
-    half[:, 0] = torch.where(mirrored, -half[:, 0], half[:, 0])
-    return center, half
+def _fit_words(conv: nn.Conv2d, features: Callable[[Tensor], Tensor], draw: _Draw) -> None:
+    """Make the filters whitened k-means centers of the patches that the convolution will see."""
+    config, generator = draw.config, draw.generator
+    rows, per_batch = [], 2 * _BATCH * config.places
+    for pair in draw.pairs(_BATCH * -(-config.patches // per_batch)):
+        for view in pair:
+            windows = F.unfold(features(view.images), conv.kernel_size, padding=conv.padding)
+            chosen = torch.randint(windows.shape[2], (config.places,), generator=generator)
+            rows.append(windows[:, :, chosen].transpose(1, 2).flatten(0, 1))
+    patches = torch.cat(rows)  # [A, inside * kernel * kernel]
+    mean = patches.mean(0)
+    whiten = _whitener(_covariance(patches - mean), config.smoothing)
+    white = (patches - mean) @ whiten
+    centers = cluster(F.normalize(white, dim=1), conv.out_channels, config.rounds, generator)
+    weight = centers @ whiten / (white @ centers.T).std()
+    conv.weight.copy_(weight.view_as(conv.weight))
+    conv.bias.copy_(-weight @ mean - config.threshold)
 
 
-def _common_places(
-    boxes: list[tuple[Tensor, Tensor]], count: int, generator: torch.Generator
-) -> list[Tensor]:
-    """Return places [I, L, 2] in each view's own coordinates, drawn where the boxes overlap.
+def cluster(rows: Tensor, count: int, rounds: int, generator: torch.Generator) -> Tensor:
+    """Return unit centers [count, D] of unit rows [A, D] (spherical k-means).
 
-    Boxes that do not meet give places outside both, which are read at the border; with sides of at
-    least 0.45 that is rare.
+    A center that wins no row stays where it was.
     """
-    low = torch.stack([center - half.abs() for center, half in boxes]).amax(0)
-    high = torch.stack([center + half.abs() for center, half in boxes]).amin(0)
-    drawn = torch.rand(len(low), count, 2, generator=generator)
-    source = low[:, None] + drawn * (high - low)[:, None]
-    return [(source - center[:, None]) / half[:, None] for center, half in boxes]
+    centers = rows[torch.randperm(len(rows), generator=generator)[:count]]
+    for _ in range(rounds):
+        winner = (rows @ centers.T).argmax(1)
+        sums = torch.zeros_like(centers).index_add(0, winner, rows)
+        has_rows = torch.bincount(winner, minlength=count)[:, None] > 0
+        centers = torch.where(has_rows, F.normalize(sums, dim=1), centers)
+    return centers
 
 
-def _views(images: Tensor, center: Tensor, half: Tensor, size: tuple[int, int]) -> Tensor:
-    theta = images.new_zeros(len(images), 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = half[:, 0], half[:, 1], center
-    grid = F.affine_grid(theta, [len(images), 3, *size], align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+def _fit_map(target: Surroundings, features: Callable[[Tensor], Tensor], draw: _Draw) -> float:
+    """Set the map to what both views have in common; return the mean correlation it keeps."""
+    sides = ([], [])
+    for pair in draw.pairs(draw.config.pairs):
+        for side, view in zip(sides, pair, strict=True):
+            scales = target.scales(features(view.images))
+            side.append(torch.cat([_at(scale, view.places) for scale in scales], 1))
+    weight, bias, correlation = shared_directions(
+        torch.cat(sides[0]), torch.cat(sides[1]), target.maps[0].out_channels, draw.config.ridge
+    )
+    for part, conv in zip(weight.chunk(len(target.maps), 1), target.maps, strict=True):
+        conv.weight.copy_(part[:, :, None, None])
+    target.maps[0].bias.copy_(bias)
+    return correlation.mean().item()
 
 
-def _recolor(views: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Return the views with other exposure, white balance, saturation, contrast and noise."""
+def shared_directions(
+    first: Tensor, second: Tensor, count: int, ridge: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the linear map on which two views of the same places agree best.
 
-    def draw(*shape: int) -> Tensor:
-        return strength * (2 * torch.rand(*shape, generator=generator) - 1)
+    Args:
+        first: [A, D] features in one view.
+        second: [A, D] features of the same places in the other.
+        count: outputs.
+        ridge: added to every variance, share of their mean.
 
-    count = len(views)
-    grey = views.mean(1, keepdim=True)
-    views = grey + (views - grey) * (1 + 0.6 * draw(count, 1, 1, 1))
-    views = views * torch.exp(0.35 * draw(count, 1, 1, 1) + 0.2 * draw(count, 3, 1, 1))
-    mean = views.mean((1, 2, 3), keepdim=True)
-    views = mean + (views - mean) * (1 + 0.4 * draw(count, 1, 1, 1))
-    noise = torch.randn(views.shape, generator=generator) * 0.02 * strength
-    return (views + noise).clamp(0, 1)
+    Returns:
+        weight [count, D] and bias [count] of outputs that are uncorrelated, have mean 0 and their
+        correlation as standard deviation; correlation [count], falling, at least 0.
+    """
+    both = torch.cat([first, second])
+    mean, scale = both.mean(0), 1 / (both.std(0) + 1e-4)
+    first, second = (first - mean) * scale, (second - mean) * scale
+    own = (_covariance(first) + _covariance(second)) / 2
+    cross = (first.T @ second / len(first)).double()
+    values, vectors = torch.linalg.eigh(own)
+    whiten = vectors * (values + ridge * values.mean()).rsqrt()
+    values, vectors = torch.linalg.eigh(whiten.T @ ((cross + cross.T) / 2) @ whiten)
+    correlation = values.flip(0)[:count].clamp(min=0)
+    weight = ((whiten @ vectors.flip(1)[:, :count]) * correlation).T.float() * scale
+    return weight, -weight @ mean, correlation.float()
 
 
-def _normalize(views: Tensor) -> Tensor:
-    mean, std = (views.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
-    return (views - mean) / std
+def _whitener(covariance: Tensor, smoothing: float) -> Tensor:
+    """Return the symmetric [D, D] float32 matrix that makes the covariance about the identity."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return ((vectors * (values + smoothing * values.mean()).rsqrt()) @ vectors.T).float()
 
 
-def _balance(scores: Tensor, epsilon: float) -> Tensor:
-    """Return soft assignments [A, clusters] that fill all clusters alike (Sinkhorn-Knopp)."""
-    weights = torch.exp((scores - scores.max()) / epsilon)
-    for _ in range(3):
-        weights = weights / weights.sum(0, keepdim=True).clamp(min=1e-12)
-        weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
-    return weights
+def _covariance(centered: Tensor) -> Tensor:
+    return (centered.T @ centered / len(centered)).double()
+
+
+def _at(feature_map: Tensor, places: Tensor) -> Tensor:
+    """Return the features [I * L, D] at places [I, L, 2]."""
+    sampled = F.grid_sample(
+        feature_map, places[:, None], padding_mode="border", align_corners=False
+    )  # [I, D, 1, L]
+    return sampled[:, :, 0].transpose(1, 2).flatten(0, 1)

@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from pipeline.config import to_plain
+from pipeline.config import differences, to_plain
 from pipeline.errors import UserError, check
+from pipeline.files import sha256
 from pipeline.progress import Progress
 from train.batch import Batch, Clouds
 from train.checkpoint import load_checkpoint, load_into, save_checkpoint
-from train.contrast import Term
+from train.contrast import Term, nothing
 from train.loader import epoch_batches, num_batches, pretrain_stages
 from train.losses import point_to_segment, superpixel_nce, temporal_nce
 from train.models.image_teacher import ImageHead, ImageTeacher, make_teacher
 from train.models.minkunet import MinkUNet, minkunet
-from train.recipes import Network, Recipe
+from train.recipes import Network, Recipe, find_weights
+from train.rows import choose_pairs
 from train.run_folder import CHECKPOINT, append_metrics, claim, forget_after
 from train.stores import StorePaths, Stores
 
@@ -47,6 +49,25 @@ def make_network(config: Network, engine: str) -> MinkUNet:
     )
 
 
+def load_teacher(recipe: Recipe) -> tuple[ImageTeacher, str]:
+    """Return a recipe's frozen teacher, and a hash of its weights file ('' without one).
+
+    Raises:
+        UserError: the recipe leaves the weights to the user, or they are missing or do not fit.
+    """
+    config = recipe.teacher
+    check(
+        config.weights != "",
+        f"recipe '{recipe.name}': teacher.weights must be a checkpoint file of a {config.kind}, "
+        "got none; give --set teacher.weights=FILE ('none' for random weights, a control)",
+    )
+    if config.weights is None:
+        return make_teacher(config), ""
+    path = find_weights(config.weights)
+    teacher = make_teacher(replace(config, weights=str(path)))
+    return teacher, sha256(path.read_bytes())[:16]
+
+
 def pretrain(folder: Path, paths: StorePaths, recipe: Recipe, machine: Machine) -> Path:
     """Run (or resume, or find finished) a pretraining and return its checkpoint.
 
@@ -60,64 +81,39 @@ def pretrain(folder: Path, paths: StorePaths, recipe: Recipe, machine: Machine) 
         UserError: stores that lack what the recipe reads, an empty split, or another run's folder.
     """
     stores, stages = Stores(paths), pretrain_stages(recipe)
-    rows = choose_rows(stores, recipe.split, stages)
+    rows = choose_pairs(stores, recipe.split, stages, bool(recipe.losses.temporal_weight))
+    training = Training(recipe, machine)
     facts = {
         "recipe": to_plain(recipe),
+        "teacher_hash": training.teacher_hash,
         "dataset": stores.index.dataset,
         "source": paths.source,
         "stores": stores.hashes(stages),
         "num_frames": len(rows),
+        "rows_hash": sha256(rows.astype("<i8").tobytes())[:16],
     }
     claim(folder, facts)
     checkpoint = folder / CHECKPOINT
-    training = Training(recipe, machine)
-    first_epoch = training.resume(checkpoint) if checkpoint.exists() else 0
+    first_epoch = training.resume(checkpoint, facts) if checkpoint.exists() else 0
     if first_epoch >= recipe.epochs:
         return checkpoint
     forget_after(folder, first_epoch)
-    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_epoch)
     total = num_batches(len(rows), recipe.batch_size)
     progress = Progress("pretrain", (recipe.epochs - first_epoch) * total, "steps")
-    for epoch in range(first_epoch, recipe.epochs):
-        training.start_epoch(epoch)
-        for step, batch in enumerate(
-            epoch_batches(paths, recipe, rows, epoch, machine.num_workers)
-        ):
-            values = training.step(batch.to(machine.device))
-            line = {"epoch": epoch, "step": epoch * total + step, "lr": training.lr, **values}
-            append_metrics(folder, line)
-            for name, value in values.items():
-                writer.add_scalar(f"pretrain/{name}", value, line["step"])
-            progress.advance(1, " ".join(f"{n} {v:.3f}" for n, v in values.items()))
-        training.save(checkpoint, epoch + 1, {**facts, "engine": machine.engine})
-    writer.close()
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=first_epoch * total) as writer:
+        for epoch in range(first_epoch, recipe.epochs):
+            training.start_epoch(epoch)
+            batches = epoch_batches(paths, recipe, rows, epoch, machine.num_workers)
+            for step, batch in enumerate(batches, start=epoch * total):
+                values = training.step(batch.to(machine.device))
+                line = {"epoch": epoch, "step": step, "lr": training.lr, **values}
+                append_metrics(folder, line | {"fallbacks": batch.num_fallbacks})
+                for name, value in values.items():
+                    writer.add_scalar(f"pretrain/{name}", value, step)
+                progress.advance(1, " ".join(f"{n} {v:.3f}" for n, v in values.items()))
+            training.save(checkpoint, epoch + 1, facts, machine.engine)
     progress.close()
     return checkpoint
-
-
-def choose_rows(stores: Stores, split: str, stages: tuple[str, ...]) -> Any:
-    """Return the usable rows of a split, saying what was left out.
-
-    Raises:
-        UserError: the split is empty (names the smallest that is not), or a stage is missing.
-    """
-    index = stores.index
-    name = split or ("slidr_train" if "slidr_train" in index.splits else "train")
-    rows = index.split_mask(name).nonzero()[0]
-    if not len(rows):
-        sizes = {other: int(index.split_mask(other).sum()) for other in index.splits}
-        usable = sorted((count, other) for other, count in sizes.items() if count)
-        hint = (
-            f"the smallest usable one is '{usable[0][1]}' ({usable[0][0]} frames)" if usable else ""
-        )
-        raise UserError(
-            f"{stores.paths.folder}: split '{name}' must hold frames, got none; "
-            f"{hint or 'no other split has any'}"
-        )
-    rows, left_out = stores.usable_rows(rows, stages)
-    if left_out:
-        print(f"{len(left_out)} of {len(rows) + len(left_out)} frames left out: {left_out[0]}")
-    return rows
 
 
 class Training:
@@ -125,15 +121,10 @@ class Training:
 
     def __init__(self, recipe: Recipe, machine: Machine) -> None:
         self.recipe, self.machine = recipe, machine
-        check(
-            recipe.teacher.weights != "",
-            f"recipe '{recipe.name}': teacher.weights must be a checkpoint file of a "
-            f"{recipe.teacher.kind}, got none; add --set teacher.weights=FILE "
-            "(or 'none' for random weights, a control)",
-        )
         torch.manual_seed(recipe.seed)
         self.network = make_network(recipe.network, machine.engine).to(machine.device)
-        self.teacher: ImageTeacher = make_teacher(recipe.teacher).to(machine.device)
+        teacher, self.teacher_hash = load_teacher(recipe)
+        self.teacher: ImageTeacher = teacher.to(machine.device)
         self.head = ImageHead(self.teacher.dim, recipe.network.out_channels).to(machine.device)
         options = recipe.optimizer
         self.optimizer = torch.optim.SGD(
@@ -158,9 +149,8 @@ class Training:
         self.network.train()
 
     def step(self, batch: Batch) -> dict[str, float]:
-        """Take one optimization step and return the total loss and its parts."""
-        terms = self.losses(batch)
-        weights = self.weights()
+        """Take one optimization step; return the total loss and the parts that had something."""
+        terms, weights = self.losses(batch), self.weights()
         total = sum(weights[name] * term.value for name, term in terms.items())
         if not torch.isfinite(total):
             raise UserError(
@@ -170,7 +160,8 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
-        return {"loss": total.item()} | {name: term.value.item() for name, term in terms.items()}
+        parts = {name: term.value.item() for name, term in terms.items() if term.num_contrasted}
+        return {"loss": total.item(), **parts}
 
     def weights(self) -> dict[str, float]:
         """Return the weights of the losses that take part."""
@@ -199,7 +190,9 @@ class Training:
                 batch.pair_col,
                 config.superpixel_nce,
             )
-        if "temporal_nce" in active and len(batch.frames) > 1:
+        if "temporal_nce" in active and len(batch.frames) < 2:
+            terms["temporal_nce"] = nothing(features[0])  # no sample here has a successor
+        elif "temporal_nce" in active:
             later = batch.frames[1]
             terms["temporal_nce"] = temporal_nce.loss(
                 features[0],
@@ -222,7 +215,7 @@ class Training:
         """Return normalized point features [V, D] of a time step's voxels (head Q's output)."""
         return F.normalize(self.network(clouds.features, clouds.coordinates), dim=1)
 
-    def save(self, path: Path, next_epoch: int, facts: dict[str, Any]) -> None:
+    def save(self, path: Path, next_epoch: int, facts: dict[str, Any], engine: str) -> None:
         """Write everything that resuming needs."""
         content = {
             "network": self.network.state_dict(),
@@ -231,12 +224,20 @@ class Training:
             "generator": self.generator.get_state(),
             "next_epoch": next_epoch,
             "facts": facts,
+            "engine": engine,
         }
         save_checkpoint(path, content)
 
-    def resume(self, path: Path) -> int:
-        """Load a checkpoint and return the epoch to go on with."""
-        content = load_checkpoint(path)
+    def resume(self, path: Path, facts: dict[str, Any]) -> int:
+        """Load a checkpoint of the same run and return the epoch to go on with."""
+        needed = ("network", "head", "optimizer", "generator", "next_epoch", "facts")
+        content = load_checkpoint(path, *needed)
+        changes = differences(content["facts"], facts)
+        check(
+            not changes,
+            f"{path}: checkpoint must be of this run, got one of another config "
+            f"({'; '.join(changes[:4])}); choose another RUN=, or remove the file",
+        )
         modules: dict[str, nn.Module] = {"network": self.network, "head": self.head}
         for name, module in modules.items():
             load_into(module, content[name], f"{path} ({name})")

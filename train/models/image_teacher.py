@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.errors import UserError, check
+from train.models.tiny_network import TinyNetwork
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -203,28 +204,3 @@ def _stage(inside: int, width: int, blocks: int, first_dilation: int, dilation: 
     first = _Bottleneck(inside, width, 1, first_dilation, shortcut=True)
     rest = [_Bottleneck(width * 4, width, 1, dilation, shortcut=False) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)
-
-
-class TinyNetwork(nn.Sequential):
-    """Six convolutions, 0.3 million parameters, for the made-up city.
-
-    Sees 63 pixels around each output (dilation 2, then 4): enough for a texture and its
-    surroundings, too little to memorize a street.
-    """
-
-    DIM = 96
-
-    def __init__(self) -> None:
-        super().__init__(
-            *_unit(3, 32, stride=2),
-            *_unit(32, 64, stride=2),
-            *_unit(64, self.DIM),
-            *_unit(self.DIM, self.DIM, dilation=2),
-            *_unit(self.DIM, self.DIM, dilation=4),
-            nn.Conv2d(self.DIM, self.DIM, 1),
-        )
-
-
-def _unit(inside: int, out: int, stride: int = 1, dilation: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv2d(inside, out, 3, stride, padding=dilation, dilation=dilation, bias=False)
-    return [convolution, nn.BatchNorm2d(out), nn.ReLU(inplace=True)]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,12 +10,12 @@ from train.models.image_teacher import (
     Config,
     DilatedResNet50,
     ImageHead,
-    TinyNetwork,
     make_teacher,
 )
+from train.models.tiny_network import TinyNetwork
 
 
-@pytest.mark.parametrize(("kind", "dim"), [("resnet50", 2048), ("tiny", 96), ("raw_rgb", 3)])
+@pytest.mark.parametrize(("kind", "dim"), [("resnet50", 2048), ("tiny", 128), ("raw_rgb", 3)])
 @pytest.mark.parametrize("size", [(32, 64), (30, 61)])
 def test_a_map_at_a_quarter_of_the_size(kind, dim, size):
     teacher = make_teacher(Config(kind))
@@ -98,13 +100,19 @@ def test_loads_a_moco_checkpoint(tmp_path):
     assert all(torch.equal(value, loaded[key]) for key, value in source.state_dict().items())
 
 
-def test_loads_a_safetensors_file_and_the_tiny_one_stays_tiny(tmp_path):
+def test_loads_a_safetensors_file(tmp_path):
     path = tmp_path / "tiny.safetensors"
     network = TinyNetwork()
     save_file(network.state_dict(), path)
-    assert path.stat().st_size < 3e6
     loaded = make_teacher(Config("tiny", weights=str(path), seed=9)).network.state_dict()
     assert all(torch.equal(value, loaded[key]) for key, value in network.state_dict().items())
+
+
+def test_the_tiny_weights_of_the_repository_fit_and_are_tiny():
+    path = Path(__file__).parents[3] / "weights" / "tiny_teacher.safetensors"
+    assert path.stat().st_size < 3e6
+    out = make_teacher(Config("tiny", weights=str(path)))(torch.rand(1, 3, 32, 64))
+    assert torch.isfinite(out).all()
 
 
 def test_refuses_missing_files_and_other_networks(tmp_path):

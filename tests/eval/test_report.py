@@ -1,0 +1,111 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from eval.report import write_report
+from eval.results import write_result
+from eval.view import Picture, Prediction, confusion_page, curves_page, prediction_page
+from pipeline.errors import UserError
+from tests.eval.test_results import RESULT
+from train.run_folder import append_metrics
+
+PNG = b"\x89PNG\r\n\x1a\n"
+VOID = {"meta", "img", "!doctype"}
+
+
+class Page(HTMLParser):
+    """Rows of text cells, image sources, and whether every tag is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.images, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        elif tag == "img":
+            self.images.append(dict(attrs)["src"])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data
+
+
+def report(tmp_path, scenes=()):
+    path = write_report(
+        tmp_path / "report.html", tmp_path / "runs", tmp_path / "pictures", list(scenes), "a < b"
+    )
+    return path.read_text()
+
+
+def test_every_result_has_its_rows_and_nothing_is_loaded_from_elsewhere(tmp_path):
+    runs = tmp_path / "runs"
+    write_result(runs / "seal-<x>", RESULT)
+    write_result(runs / "random", replace(RESULT, init="random", init_epochs=0, miou=(8.0,)))
+    kitti = replace(
+        RESULT, dataset="semantickitti", place="kitti", classes=("road", "pole", "tree")
+    )
+    write_result(runs / "random", replace(kitti, convention="slidr"))
+    append_metrics(runs / "seal-<x>", {"epoch": 0, "step": 0, "lr": 0.1, "loss": 2.0})
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "frame.png").write_bytes(PNG)
+    text = report(tmp_path, [Picture("scene & all", PNG)])
+    page = Page(text)
+    assert page.open == []
+    assert not re.search(r"https?://|<script|<link|@import|url\(", text)
+    assert len(page.images) == 1 + 1 + 1 + 3  # curves, picture, scene, confusion matrices
+    assert all(source.startswith("data:image/png;base64,") for source in page.images)
+    assert "seal-&lt;x&gt;" in text and "seal-<x>" not in text
+    assert "scene &amp; all" in text and "a &lt; b" in text
+    scores = {row[-1] + row[1]: row for row in page.rows if row[0] == "linear"}
+    assert len(scores) == 3
+    seal = scores["seal-<x>synthetic-tiny"]
+    assert seal[2:5] == ["1pct", "seal/slic, 10 epochs", "33.00 \u00b1 3.00"]
+    assert scores["randomsynthetic-tiny"][3:5] == ["random", "8.00"]
+    # classes of each data set head their own table; a class absent for all seeds has a dash
+    assert ["run", "car", "bus", "<truck>"] in page.rows
+    assert ["run", "road", "pole", "tree"] in page.rows
+    assert ["seal-<x>: linear 1pct", "66.0", "\u2013", "0.0"] in page.rows
+    assert "left out" in text and "as SLidR does" in text
+
+
+def test_a_page_without_pictures_says_so(tmp_path):
+    write_result(tmp_path / "runs" / "a", RESULT)
+    text = report(tmp_path)
+    for line in ("No pretraining run", "make pictures", "No result on this data set"):
+        assert line in text
+
+
+def test_no_result_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="runs: must hold results, got none; run 'make probe'"):
+        report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_curves_take_losses_that_begin_late():
+    lines = [{"epoch": 0, "step": s, "lr": 0.1, "loss": 1.0, "fallbacks": 3} for s in range(4)]
+    lines[2]["temporal_nce"] = 5.0
+    assert curves_page(lines, "x").startswith(PNG)
+    assert curves_page(lines[:1], "x").startswith(PNG)
+
+
+def test_pictures_of_predictions_and_confusion():
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, 10, (50, 4)).astype(np.float32)
+    shown = Prediction(points, rng.choice([0, 1, 255], 50).astype(np.uint8), np.ones(50, np.uint8))
+    colors = np.array([[255, 0, 0], [0, 255, 0]], np.uint8)
+    assert prediction_page(shown, colors, ["a", "b"], "x").startswith(PNG)
+    nothing = replace(shown, labels=np.full(50, 255, np.uint8))
+    assert prediction_page(nothing, colors, ["a", "b"], "x").startswith(PNG)
+    assert confusion_page(np.zeros((2, 2), int), ["a", "b"], "x").startswith(PNG)

@@ -1,0 +1,57 @@
+import pytest
+
+from pipeline.config import override, to_plain
+from pipeline.errors import UserError
+from train.recipes import RECIPES, TINY_TEACHER, find_weights, load_recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_complete_and_carries_its_name(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert to_plain(recipe)["losses"]["superpixel_nce"]["temperature"] == 0.07
+
+
+def test_published_numbers():
+    seal, slidr = load_recipe("seal"), load_recipe("slidr")
+    assert (seal.optimizer.lr, seal.optimizer.dampening, seal.epochs) == (0.5, 0.1, 50)
+    assert (seal.voxels.kind, seal.voxels.size_m, seal.network.bn_momentum) == (
+        "cylindrical", 0.1, 0.05)  # fmt: skip
+    assert (slidr.losses.temporal_weight, slidr.losses.segment_weight) == (0, 0)
+    assert (slidr.losses.superpixel_weight, slidr.optimizer) == (1, seal.optimizer)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs=0", "epochs: must be at least 1, got 0"),
+        ("batch_size=-1", "batch_size: must be at least 1"),
+        ("losses.superpixel_weight=-1", "weights must be >= 0"),
+        ("voxels.kind=cubic", "cylindrical, cartesian"),
+        ("optimiser.lr=1", "did you mean 'optimizer'"),
+        ("optimizer.lr=fast", "must be float"),
+        ("teacher.kind=vit", "teacher.kind: must be"),
+    ],
+)
+def test_impossible_settings_are_refused(setting, message):
+    with pytest.raises(UserError, match=message):
+        override(load_recipe("seal"), [setting])
+
+
+def test_a_run_without_any_loss_is_refused():
+    with pytest.raises(UserError, match="one above 0"):
+        override(load_recipe("slidr"), ["losses.superpixel_weight=0"])
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean 'seal_small'"):
+        load_recipe("seal_smal")
+
+
+def test_shipped_weights_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_weights("nowhere/x.pt").as_posix() == "nowhere/x.pt"
+    (tmp_path / "weights").mkdir()
+    (tmp_path / TINY_TEACHER).touch()
+    assert find_weights(TINY_TEACHER).resolve() == tmp_path / TINY_TEACHER
+    assert find_weights("train/recipes.py").is_file()

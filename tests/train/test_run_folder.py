@@ -1,0 +1,37 @@
+import json
+
+import pytest
+
+from pipeline.errors import UserError
+from train.run_folder import METRICS, append_metrics, claim, forget_after, read_metrics
+
+
+def test_a_folder_belongs_to_one_config(tmp_path):
+    folder = tmp_path / "runs" / "mine"
+    claim(folder, {"a": {"lr": 0.5}, "b": (1, 2)})
+    claim(folder, {"a": {"lr": 0.5}, "b": [1, 2]})
+    with pytest.raises(UserError, match=r"another config \(a.lr: 0.5 -> 0.1\); choose another RUN"):
+        claim(folder, {"a": {"lr": 0.1}, "b": [1, 2]})
+    assert json.loads((folder / "config.json").read_text())["a"] == {"lr": 0.5}
+
+
+def test_a_broken_config_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="config.json: must be JSON"):
+        claim(tmp_path, {})
+
+
+def test_metrics_forget_the_epochs_that_are_done_again(tmp_path):
+    for epoch in (0, 0, 1, 1):
+        append_metrics(tmp_path, {"epoch": epoch, "loss": 0.1 + 0.2})
+    forget_after(tmp_path, 1)
+    assert read_metrics(tmp_path) == [{"epoch": 0, "loss": 0.1 + 0.2}] * 2
+    with (tmp_path / METRICS).open("a") as file:
+        file.write('{"epoch": 1, "lo')
+    assert len(read_metrics(tmp_path)) == 2
+    forget_after(tmp_path, 0)
+    assert (tmp_path / METRICS).read_text() == ""
+
+
+def test_no_metrics_yet(tmp_path):
+    assert read_metrics(tmp_path) == []
