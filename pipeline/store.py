@@ -95,14 +95,20 @@ class Store:
             where: further indices below the frame axis.
 
         Raises:
-            UserError: the frame's block is not done, or the frame was quarantined.
+            UserError: the block is not done or is damaged, or the frame was quarantined.
         """
         reason = self.missing(row)
         if reason:
             raise UserError(
                 f"{self.path}: frame {row} must be done, got {reason}; {self.remedy(reason)}"
             )
-        return np.asarray(self.array(name)[(row, *where)])
+        try:
+            return np.asarray(self.array(name)[(row, *where)])
+        except (RuntimeError, ValueError, OSError) as error:  # checksums of zstd and of the shard
+            raise UserError(
+                f"{self.path}/{name}: frame {row} must be readable, got '{error}'; run 'make "
+                f"verify DATASET={self.header.dataset}', then {self.remedy()}"
+            ) from error
 
     def missing(self, row: int) -> str | None:
         """Return why a frame cannot be read ('block not done', 'quarantined: ...'), or None."""

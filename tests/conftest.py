@@ -38,6 +38,27 @@ def city(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def stores(city) -> Path:
+    """The folder with the tiny city's stores, oracle superpixels; copy it before changing it."""
+    from pipeline.__main__ import main
+
+    folder = city.parent / "stores"
+    arguments = ["run", "--root", city, "--stores", folder, "--source", "oracle"]
+    main([str(a) for a in arguments], standalone_mode=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_city(tmp_path_factory) -> Path:
+    """The demo city, seed 0, for slow tests."""
+    from pipeline.synthetic.write import synthesize
+
+    root = tmp_path_factory.mktemp("city") / "demo"
+    synthesize(root, "demo", 0)
+    return root
+
+
 @pytest.fixture
 def broken_city(city, tmp_path) -> Path:
     """A copy of the tiny city to break."""

@@ -2,11 +2,9 @@
 
 import os
 
-# Before torch: with more OpenMP threads MinkowskiEngine's kernel maps come in a random order and
-# losses differ in the last bits; BLAS and torch keep all cores, which is faster too (docs/design).
+# Before torch: OpenMP's own default is one thread, BLAS and torch keep all cores (set_threads).
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MKL_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve other processes
 # Threads that wait asleep: spinning ones starve each other as soon as anything else runs (a step of
 # a small network on two busy cores: 5 to 28 s spinning, 0.7 s asleep).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

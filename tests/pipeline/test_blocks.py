@@ -106,6 +106,15 @@ def test_verify_finds_every_flipped_bit_and_a_rewrite_repairs(store, name):
     np.testing.assert_array_equal(open_store(store.path).read(name, 3), written[1][name][0])
 
 
+def test_reading_a_damaged_shard_says_what_to_do(store):
+    write(store, 0)
+    shard = blocks.shard_path(store, "ids", 0)
+    flip_bit(shard, shard.stat().st_size // 3)
+    with pytest.raises(UserError, match="must be readable.*make verify"):
+        for row in range(3):
+            open_store(store.path).read("ids", row)
+
+
 def test_same_values_same_bytes(store, tmp_path):
     other = open_or_create(
         tmp_path / "b" / "superpixels-slic.zarr", HEADER, ARRAYS, {"cameras": ["a"]}

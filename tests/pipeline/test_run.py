@@ -35,15 +35,6 @@ def stage_one(monkeypatch, capfd, tmp_path):
     return run
 
 
-@pytest.fixture(scope="module")
-def stores(city, tmp_path_factory):
-    """The stores of the tiny city with the oracle's superpixels, made once."""
-    folder = tmp_path_factory.mktemp("stores")
-    arguments = ["run", "--root", city, "--stores", folder, "--source", "oracle"]
-    main([str(a) for a in arguments], standalone_mode=False)
-    return folder
-
-
 def test_a_run_fills_every_store_with_what_the_recordings_say(city, stores):
     from pipeline.datasets import nuscenes
     from pipeline.index import read_index

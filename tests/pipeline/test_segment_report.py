@@ -32,9 +32,8 @@ def test_kept_ids_by_hand():
     assert np.isnan(kept_ids(ids_t, objects_t, ids_s, objects_t, np.array([99])))
 
 
-def test_segments_of_the_city_are_one_object_each(city, tmp_path):
-    run_stages(tmp_path, "--root", city)
-    folder = tmp_path / "synthetic-tiny"
+def test_segments_of_the_city_are_one_object_each(stores):
+    folder = stores / "synthetic-tiny"
     found = report_segments(folder, read_index(folder / "index.parquet"))
     assert found.num_pairs == 6
     assert found.purity >= 0.9
@@ -44,8 +43,8 @@ def test_segments_of_the_city_are_one_object_each(city, tmp_path):
 
 
 @pytest.mark.slow
-def test_segments_of_the_demo_city_are_one_object_each(tmp_path):
-    run_stages(tmp_path, "--root", tmp_path / "city", "--version", "demo")
+def test_segments_of_the_demo_city_are_one_object_each(demo_city, tmp_path):
+    run_stages(tmp_path, "--root", demo_city)
     folder = tmp_path / "synthetic-demo"
     found = report_segments(folder, read_index(folder / "index.parquet"))
     assert found.num_pairs == 56

@@ -1,6 +1,5 @@
 """What the tests of training share: the tiny city's stores, a recipe of seconds, commands."""
 
-import functools
 import sys
 from pathlib import Path
 
@@ -25,17 +24,6 @@ SMALL = (
     "epochs=2",
     "optimizer.lr=0.05",
 )
-
-
-@functools.cache
-def make_stores(city: Path) -> Path:
-    """Return the folder of the tiny city's stores with the oracle's superpixels, made once."""
-    from pipeline.__main__ import main
-
-    folder = city.parent / "stores"
-    arguments = ["run", "--root", city, "--stores", folder, "--source", "oracle"]
-    main([str(a) for a in arguments], standalone_mode=False)
-    return folder
 
 
 def small_recipe(*settings: str, name: str = "seal_small") -> Recipe:

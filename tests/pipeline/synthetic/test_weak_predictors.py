@@ -8,17 +8,14 @@ import pytest
 from sklearn.tree import DecisionTreeClassifier
 
 from pipeline.geometry import move
-from pipeline.synthetic.write import synthesize
 from tests.pipeline.synthetic.city_tables import City, train_ids
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    root = tmp_path_factory.mktemp("city") / "demo"
-    synthesize(root, "demo", 0)
-    return City(root)
+def demo(demo_city):
+    return City(demo_city)
 
 
 @pytest.fixture(scope="module")
