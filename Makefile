@@ -7,6 +7,7 @@ DATASET ?= $(if $(NUSCENES_ROOT),nuscenes,synthetic)
 VFM ?= slic
 STORES ?= stores
 RUNS ?= runs
+JOBS ?= 2
 SIZE ?= demo
 SEED ?= 0
 RECIPE ?= $(if $(filter synthetic,$(DATASET)),seal_small,seal)
@@ -92,7 +93,7 @@ lint: env  ## ruff format and ruff check
 	@$(VENV)/bin/ruff check .
 
 test: env  ## everything that takes seconds
-	@$(PY) -m pytest -m "not slow"
+	@$(PY) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: env  ## many kills, full-size networks
 	@$(PY) -m pytest -m slow
