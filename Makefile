@@ -93,7 +93,7 @@ lint: env  ## ruff format and ruff check
 	@$(VENV)/bin/ruff check .
 
 test: env  ## everything that takes seconds
-	@$(PY) -m pytest -m "not slow" -n $(JOBS) --dist loadfile
+	@$(PY) -m pytest -m "not slow" -n $(JOBS) --dist worksteal
 
 test-slow: env  ## many kills, full-size networks
 	@$(PY) -m pytest -m slow
