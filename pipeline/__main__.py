@@ -162,15 +162,8 @@ def run(
             run_tasks(job, tasks, store, place_index, timeout_s)
         for block in blocks:
             quarantined += [(store.path.name, q) for q in quarantined_frames(store, block)]
-    for name, lost in quarantined:
-        click.echo(f"quarantined {lost.frame_id} in {name}: {lost.reason}", err=True)
     if quarantined:
-        click.echo(
-            f"{len(quarantined)} frames quarantined; mend them and run again with "
-            "--retry-quarantined",
-            err=True,
-        )
-        sys.exit(EXIT_QUARANTINED)
+        _exit_quarantined(quarantined)
 
 
 @main.command()
@@ -321,6 +314,17 @@ def _choose_rows(index, scenes: str | None, limit: int | None) -> np.ndarray:
         numbers = {index.scenes().index(scene) for scene in wanted}
         rows = np.array([row for row in rows if index.scene_number(int(row)) in numbers], int)
     return rows[:limit] if limit else rows
+
+
+def _exit_quarantined(quarantined: list) -> None:
+    """List (store, frame) pairs that were given up, now or by an earlier run, and exit with 3."""
+    for name, lost in quarantined:
+        click.echo(f"quarantined {lost.frame_id} in {name}: {lost.reason}", err=True)
+    click.echo(
+        f"{len(quarantined)} frames quarantined; mend them and run again with --retry-quarantined",
+        err=True,
+    )
+    sys.exit(EXIT_QUARANTINED)
 
 
 def _parse_shard(text: str) -> tuple[int, int]:
