@@ -4,7 +4,6 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -17,16 +16,6 @@ from pipeline.store import Store
 from pipeline.worker import BlockTask, Job, serve
 
 START_TIMEOUT_S = 600  # importing and loading a model from a slow disk
-
-
-@dataclass
-class Summary:
-    """What a run did; `quarantined` decides the exit code."""
-
-    num_blocks_done_before: int = 0
-    num_frames: int = 0
-    seconds: float = 0.0
-    quarantined: list[Quarantined] = field(default_factory=list)
 
 
 def choose_blocks(
@@ -60,7 +49,7 @@ def plan(
 
 def run_tasks(
     job: Job, tasks: Sequence[BlockTask], store: Store, index: Index, timeout_s: float
-) -> Summary:
+) -> None:
     """Compute the tasks one after the other in a persistent worker process.
 
     Args:
@@ -70,22 +59,19 @@ def run_tasks(
         index: for the names of frames.
         timeout_s: a frame that takes longer counts as hung.
     """
-    summary = Summary()
     if not tasks:
-        return summary
+        return
+    num_quarantined = 0
     num_frames = sum(len(task.only or store.block_rows(task.block)) for task in tasks)
     progress = Progress(job.stage, num_frames)
     worker = _Worker(job, index, timeout_s)
     try:
         for task in tasks:
             report = worker.compute(task, progress)
-            summary.num_frames += report.num_frames
-            summary.seconds += report.seconds
-            summary.quarantined += report.quarantined
+            num_quarantined += len(report.quarantined)
     finally:
         worker.stop()
-    progress.close(f"{len(summary.quarantined)} quarantined" if summary.quarantined else "")
-    return summary
+    progress.close(f"{num_quarantined} quarantined" if num_quarantined else "")
 
 
 @contextlib.contextmanager
