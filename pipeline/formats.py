@@ -5,6 +5,7 @@ copy cut short by a full disk otherwise reads as a smaller scan.
 """
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,22 @@ NUSCENES_POINT_BYTES = 20  # float32 x, y, z, intensity, ring
 
 
 class PointFiles:
-    """Point counts from file sizes, without opening a file; notes what is not there."""
+    """Point counts without decoding, from file sizes and headers; notes what is not there."""
 
-    def __init__(self, root: Path, record_bytes: int) -> None:
-        """Look below `root`; a point takes `record_bytes`."""
+    def __init__(self, root: Path, record_bytes: int = 0) -> None:
+        """Look below `root`; a point takes `record_bytes` in files that are nothing but points."""
         self.root = root
         self.record_bytes = record_bytes
         self.missing: list[str] = []
 
     def max_points(self, path: str) -> int:
         """Return how many points the file holds at most; 0 and a note where it is missing."""
+        return self.count(path, lambda file: file.stat().st_size // self.record_bytes)
+
+    def count(self, path: str, of_file: Callable[[Path], int]) -> int:
+        """Return what `of_file` says of the file; 0 and a note where it is missing."""
         try:
-            return (self.root / path).stat().st_size // self.record_bytes
+            return of_file(self.root / path)
         except OSError:
             self.missing.append(path)
             return 0
@@ -58,6 +63,17 @@ def read_kitti_points(path: Path) -> PointCloud:
     """
     points = _read_points(path, KITTI_POINT_BYTES)
     return PointCloud(points, np.full(len(points), NO_RING, np.uint8))
+
+
+def read_wide_kitti_points(path: Path) -> PointCloud:
+    """Return a scan of 20-byte records (SemanticSTF); the fifth number is left out.
+
+    Raises:
+        UserError: missing, empty, cut short, or values that are not finite.
+    """
+    values = _read_points(path, NUSCENES_POINT_BYTES)
+    ring = np.full(len(values), NO_RING, np.uint8)
+    return PointCloud(np.ascontiguousarray(values[:, :4]), ring)
 
 
 def read_kitti_labels(path: Path, num_points: int) -> Labels:
@@ -112,7 +128,7 @@ def read_nuscenes_panoptic(path: Path, num_points: int) -> np.ndarray:
         raise UserError(
             f"{path}: instances must be an .npz with the array 'data', got {error!r}; copy it again"
         ) from error
-    _check_count(path, len(values), num_points)
+    check_count(path, len(values), num_points)
     return np.where(values % 1000 > 0, values, 0).astype(np.uint16)
 
 
@@ -132,20 +148,21 @@ def read_camera(root: Path, camera: Camera) -> np.ndarray:
     return image
 
 
-def read_png_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) of a PNG from its first 24 bytes.
+def check_finite(path: Path, values: np.ndarray) -> None:
+    """Refuse a scan with NaN or infinity.
 
     Raises:
-        UserError: not a PNG.
+        UserError: how many points are affected.
     """
-    with path.open("rb") as file:
-        head = file.read(24)
+    finite = np.isfinite(values)
+    if finite.all():  # a sum over rows costs ten times this
+        return
+    num_bad = int((~finite).any(axis=1).sum())
     check(
-        len(head) == 24 and head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"IHDR",
-        f"{path}: image must be a PNG, got {head[:8]!r}; copy it again",
+        num_bad == 0,
+        f"{path}: points must be finite, got {num_bad} of {len(values)} with NaN or inf; "
+        "the file is damaged, copy it again",
     )
-    width, height = struct.unpack(">II", head[16:24])
-    return height, width
 
 
 def _read(path: Path, what: str, record_bytes: int) -> bytes:
@@ -170,24 +187,40 @@ def _read_points(path: Path, record_bytes: int) -> np.ndarray:
     values = (
         np.frombuffer(data, "<f4").reshape(-1, record_bytes // 4).astype(np.float32)
     )  # writable
-    num_bad = int((~np.isfinite(values)).any(axis=1).sum())
-    check(
-        num_bad == 0,
-        f"{path}: points must be finite, got {num_bad} of {len(values)} with NaN or inf; "
-        "the file is damaged, copy it again",
-    )
+    check_finite(path, values)
     return values
 
 
 def _read_labels(path: Path, dtype: str, num_points: int) -> np.ndarray:
     labels = np.frombuffer(_read(path, "labels", np.dtype(dtype).itemsize), dtype)
-    _check_count(path, len(labels), num_points)
+    check_count(path, len(labels), num_points)
     return labels
 
 
-def _check_count(path: Path, count: int, num_points: int) -> None:
+def check_count(path: Path, count: int, num_points: int) -> None:
+    """Refuse labels that are not one per point.
+
+    Raises:
+        UserError: both counts.
+    """
     check(
         count == num_points,
         f"{path}: labels must be one per point, got {count} for {num_points} points; "
         "scan and labels are of different frames or one is cut short, copy both again",
     )
+
+
+def read_png_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) of a PNG from its first 24 bytes.
+
+    Raises:
+        UserError: not a PNG.
+    """
+    with path.open("rb") as file:
+        head = file.read(24)
+    check(
+        len(head) == 24 and head[:8] == b"\x89PNG\r\n\x1a\n" and head[12:16] == b"IHDR",
+        f"{path}: image must be a PNG, got {head[:8]!r}; copy it again",
+    )
+    width, height = struct.unpack(">II", head[16:24])
+    return height, width

@@ -5,6 +5,7 @@ images by INTER_AREA and id maps by INTER_NEAREST_EXACT. OpenCV decodes half a f
 complaint and turns images by their EXIF tag, so both are dealt with here.
 """
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -43,6 +44,32 @@ def decode_ids(path: Path) -> np.ndarray:
         UserError: missing, empty, truncated or undecodable file.
     """
     return _decode(_read_whole(path), cv2.IMREAD_UNCHANGED, str(path))
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) of a PNG or JPEG from its header, as the sensor wrote it.
+
+    Raises:
+        UserError: missing, or neither of the two.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(24)
+            if head[:8] == _PNG_START and head[12:16] == b"IHDR" and len(head) == 24:
+                width, height = struct.unpack(">II", head[16:24])
+                return height, width
+            if head.startswith(_JPEG_START):
+                file.seek(2)
+                while marker := file.read(4):
+                    kind, length = struct.unpack(">HH", marker)
+                    if 0xFFC0 <= kind <= 0xFFCF and kind not in (0xFFC4, 0xFFC8, 0xFFCC):
+                        return struct.unpack(">HH", file.read(5)[1:])
+                    file.seek(length - 2, 1)
+    except OSError as error:
+        raise UserError(f"{path}: image cannot be read ({error.strerror})") from None
+    except struct.error:
+        head = b"a header cut short"
+    raise UserError(f"{path}: image must be a PNG or JPEG, got {head[:8]!r}; copy it again")
 
 
 def encode_jpeg(image_rgb: np.ndarray, quality: int = 90) -> np.ndarray:

@@ -5,7 +5,7 @@ a recording. Append-only: stores address frames by row, so a grown data set keep
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from pipeline.geometry import store_size
 from pipeline.index_check import find_problems
 from pipeline.index_table import INDEX_VERSION, SCHEMA, to_frame, to_table
 from pipeline.manifest import load_manifest, resolve_version
+from pipeline.sample_check import find_sample_problems, spread
 from pipeline.schema import Capacity
 from pipeline.splits import split_names
 from pipeline.types import Frame
@@ -66,6 +67,12 @@ class Index:
     def store_scale(self) -> float:
         """Store size over native size of the images, one for the whole data set."""
         return load_manifest(self.dataset).scale_for(*self._image_size)
+
+    @cached_property
+    def has_pairs(self) -> bool:
+        """Whether the data set pairs frames at all: it has poses, and its manifest a pair gap."""
+        has_poses = self.table["T_world_lidar"].null_count < len(self)
+        return has_poses and load_manifest(self.dataset).pair_gap > 0
 
     @cached_property
     def has_instances(self) -> bool:
@@ -145,11 +152,13 @@ def build_index(dataset: str, root: Path, version: str | None = None) -> Index:
     version = resolve_version(manifest, root, version)
     frames = load_reader(dataset).index(root, manifest, version)
     check(bool(frames), f"{root}: must hold at least one keyframe of '{dataset}', got none")
+    if not any(camera for frame in frames for camera in frame.cameras):
+        frames = [replace(frame, cameras=()) for frame in frames]
     splits = split_names(manifest)
     names = []
     for slot in range(len(frames[0].cameras)):
         here = (frame.cameras[slot] for frame in frames)
-        names.append(next((c.name for c in here if c), manifest.cameras[slot]))
+        names.append(next((c.name for c in here if c), None) or manifest.cameras[slot])
     table = to_table(frames, splits)
     return Index(dataset, version, tuple(names), splits, manifest.content_hash(), table)
 
@@ -185,8 +194,15 @@ def update_index(old: Index, new: Index) -> Index:
 
 
 def validate(index: Index, root: Path) -> list[str]:
-    """Return one line per problem: files not there, time running backwards, odd cameras."""
-    return find_problems(map(index.frame, range(len(index))), root)
+    """Return one line per problem: missing files, time running backwards, odd cameras, labels.
+
+    Scans and labels of a few frames, spread over the data set, are opened.
+    """
+    frames = find_problems(map(index.frame, range(len(index))), root)
+    labeled = np.flatnonzero(index.table["label_path"].is_valid())
+    rows = labeled if len(labeled) else np.arange(len(index))
+    sample = [index.frame(int(row)) for row in spread(rows)]
+    return frames + find_sample_problems(sample, root, load_manifest(index.dataset))
 
 
 def write_index(path: Path, index: Index) -> None:

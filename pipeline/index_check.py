@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.files import file_of
 from pipeline.types import Camera, Frame
 
 _LISTED = 10
@@ -20,12 +21,19 @@ def find_problems(frames: Iterable[Frame], root: Path) -> list[str]:
     """Return one line per problem: files not there, time running backwards, odd cameras."""
     missing: dict[str, list[str]] = {"point": [], "image": [], "label": [], "sweep": []}
     odd: list[str] = []
+    is_there: dict[str, bool] = {}  # by file: a Parquet file holds hundreds of frames
     times: dict[str, dict[int, int]] = defaultdict(dict)  # scene -> position -> t_ns
     for frame in frames:
         for kind, path in _files(frame):
-            if not (root / path).is_file():
+            file = file_of(path)
+            if file not in is_there:
+                is_there[file] = (root / file).is_file()
+            if not is_there[file]:
                 missing[kind].append(path)
         times[frame.scene][frame.position] = frame.t_ns
+        pose = frame.T_world_lidar
+        if pose is not None and not _is_rigid(pose):
+            odd.append(f"{frame.frame_id}: T_world_lidar must hold a rotation and be finite")
         for camera in frame.cameras:
             if camera is not None:
                 odd += [f"{frame.frame_id}/{camera.name}: {fault}" for fault in _faults(camera)]
@@ -54,11 +62,17 @@ def _files(frame: Frame) -> list[tuple[str, str]]:
 
 
 def _faults(camera: Camera) -> list[str]:
-    K, rotation = camera.K, camera.T_cam_lidar[:3, :3]
+    K = camera.K
     faults = []
     inside = 0 < K[0, 2] < camera.width and 0 < K[1, 2] < camera.height
     if not (K[0, 0] > 0 and K[1, 1] > 0 and inside and np.allclose(K[2], [0, 0, 1])):
         faults.append(f"K must have its center in the image, focal lengths > 0, got {K.tolist()}")
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4) or np.linalg.det(rotation) < 0:
+    if not _is_rigid(camera.T_cam_lidar):
         faults.append("T_cam_lidar must hold a rotation")
     return faults
+
+
+def _is_rigid(matrix: np.ndarray) -> bool:
+    rotation = matrix[:3, :3]
+    is_rotation = np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4)
+    return bool(np.isfinite(matrix).all() and is_rotation and np.linalg.det(rotation) > 0)

@@ -18,10 +18,23 @@ import yaml
 
 from pipeline.errors import UserError, check, unknown_name
 from pipeline.files import sha256
+from pipeline.taxonomy import Taxonomy
 
 FOLDER = Path(__file__).resolve().parents[1] / "data_manifests"
-IGNORED = 255  # train id of points that are neither trained on nor evaluated
 HALVED_FROM_PX = 600  # images whose short side is at least this are stored at half size
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a KITTI-like set has its scans: `<base>/<scene>/<scans>` or `<base>/<scans>/<scene>`.
+
+    `{version}` in a base is the version's folder, found without regard to case.
+    """
+
+    bases: tuple[str, ...] = ("sequences", "dataset/sequences")  # the first that is there
+    scans: str = "velodyne"
+    labels: str = "labels"
+    train_labels: str | None = None  # labels of training scenes, where those are kept apart
 
 
 @dataclass(frozen=True)
@@ -30,12 +43,12 @@ class Manifest:
 
     name: str
     layout: str  # name in pipeline.datasets.table.LAYOUTS
-    versions: tuple[str, ...]  # version folders under the root, preferred first; () = no versions
+    versions: tuple[str, ...]  # preferred first; () = no versions
     license: str
     how_to_get: str
     cameras: tuple[str, ...]  # in the order of the stores' camera axis
     num_rings: int  # LiDAR beams
-    pair_gap: int  # frames from t to its successor, about 0.5 s
+    pair_gap: int  # frames from t to its successor, about 0.5 s; 0 = frames have none
     few_shot: Literal["scenes", "frames"]  # what a label subset keeps one in k of
     scene_lists: dict[str, tuple[str, ...]]  # split -> scenes; empty where `splits_file` lists them
     pretrain_split: str  # what pretraining uses unless told otherwise
@@ -49,6 +62,17 @@ class Manifest:
     fallback_cameras: tuple[str, ...] = ()  # used where none of `cameras` has an image
     splits_file: str | None = None  # in the version folder: {"train": [...], "val": [...]}
     store_scale: float | None = None  # None = the rule of scale_for
+    version_kind: Literal["folder", "variant"] = "folder"  # a folder under the root, or a choice
+    folders: Folders = Folders()
+    has_poses: bool = True  # False where the pose files, if any, are not known to be poses
+    rate_hz: float = 10.0  # of the scans, where no file has their times
+    distortion: tuple[float, ...] = ()  # of the cameras, where no file has it: k1 k2 p1 p2 k3
+    intensity_squash: Literal["none", "tanh"] = "none"  # before the offset, against a long tail
+    taxonomies: dict[str, Taxonomy] = dataclasses.field(default_factory=dict)  # alternatives
+    counts: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    # ^ version ('any' = every one) -> split -> frames of a complete copy
+    frame_lists: str | None = None  # file beside the manifests with the frames of each split
+    unverified: tuple[str, ...] = ()  # what above was not read from a source: check it on your copy
 
     def __post_init__(self) -> None:
         """Check what the YAML gives.
@@ -57,30 +81,25 @@ class Manifest:
             UserError: a map or color that does not fit the classes.
         """
         where = f"data_manifests/{self.name}.yaml"
-        check(
-            set(self.colors) == set(self.classes),
-            f"{where}: colors must name the classes, got only in one of the two: "
-            f"{sorted(set(self.colors) ^ set(self.classes))}; add or drop them",
-        )
-        bad = [
-            t
-            for t in self.raw_to_train.values()
-            if not (t == IGNORED or t in range(len(self.classes)))
-        ]
-        check(
-            not bad, f"{where}: raw_to_train must hold 0..{len(self.classes) - 1} or 255, got {bad}"
-        )
-        lacking = sorted(set(self.raw_to_train) ^ set(self.raw_names))
-        check(
-            not lacking,
-            f"{where}: raw_names and raw_to_train must have the same ids, got {lacking}",
-        )
+        self.taxonomy().check(where, self.raw_names)
+        for name, taxonomy in self.taxonomies.items():
+            taxonomy.check(f"{where}: taxonomies.{name}", self.raw_names)
+
+    def taxonomy(self, name: str = "") -> Taxonomy:
+        """Return the classes to evaluate: the data set's default, or an alternative by name.
+
+        Raises:
+            UserError: no such alternative (lists them).
+        """
+        if not name:
+            return Taxonomy(self.classes, self.colors, self.raw_to_train)
+        if name not in self.taxonomies:
+            raise unknown_name(f"data set '{self.name}': taxonomy", name, self.taxonomies)
+        return self.taxonomies[name]
 
     def label_map(self) -> np.ndarray:
         """Return the table [65536] uint8 from raw id to train id, 255 = ignored or unknown."""
-        table = np.full(65536, IGNORED, np.uint8)
-        table[list(self.raw_to_train)] = list(self.raw_to_train.values())
-        return table
+        return self.taxonomy().label_map()
 
     def unknown_ids(self, semantic: np.ndarray) -> np.ndarray:
         """Return the raw ids in `semantic` (any shape, uint16) that the label map does not list.
@@ -91,7 +110,11 @@ class Manifest:
 
     def label_map_hash(self) -> str:
         """Return a hash of class order and label map, for results and stores."""
-        return sha256(orjson.dumps([self.classes, self.label_map().tolist()]))[:16]
+        return self.taxonomy().content_hash()
+
+    def expected_counts(self, version: str | None) -> dict[str, int]:
+        """Return split -> frames of a complete copy; empty where nobody counted."""
+        return self.counts.get(version or "any", self.counts.get("any", {}))
 
     def content_hash(self) -> str:
         """Return a hash of the whole manifest."""
@@ -129,6 +152,8 @@ def load_manifest(name: str) -> Manifest:
         splits = yaml.safe_load((FOLDER / splits).read_text())
     elif isinstance(splits, str):
         content["splits_file"], splits = splits, {}
+    elif isinstance(splits, list):  # names only: the data set's own files say who is in them
+        splits = {name: [] for name in splits}
     if "slidr_mini_val" in splits:  # SLidR pretrains on train without its held-out hundred scenes
         held_out = set(splits["slidr_mini_val"])
         splits["slidr_train"] = [scene for scene in splits["train"] if scene not in held_out]
@@ -141,9 +166,10 @@ def _from_plain(content: dict[str, Any], path: Path) -> Manifest:
     for key in content:
         if key not in fields:
             raise unknown_name(f"{path}: key", key, fields)
-    missing = [
-        n for n, f in fields.items() if f.default is dataclasses.MISSING and n not in content
-    ]
+    has_default = {
+        n for n, f in fields.items() if {f.default, f.default_factory} != {dataclasses.MISSING}
+    }
+    missing = sorted(set(fields) - has_default - set(content), key=list(fields).index)
     check(not missing, f"{path}: must have the keys {', '.join(missing)}; add them")
     hints = typing.get_type_hints(Manifest)
     return Manifest(**{key: _freeze(value, hints[key]) for key, value in content.items()})
@@ -152,6 +178,10 @@ def _from_plain(content: dict[str, Any], path: Path) -> Manifest:
 def _freeze(value: Any, hint: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
+    if hint is Folders:
+        return Folders(**{key: _freeze(item, None) for key, item in value.items()})
+    if hint == dict[str, Taxonomy]:
+        return {key: Taxonomy(**_freeze(item, None)) for key, item in value.items()}
     if isinstance(value, dict):
         return {key: _freeze(item, None) for key, item in value.items()}
     return hint(value) if hint in (int, float) else value
@@ -192,11 +222,23 @@ def resolve_version(manifest: Manifest, root: Path, version: str | None = None) 
             f"data set '{manifest.name}': has no versions, got '{version}'; drop --version",
         )
         return None
+    if manifest.version_kind == "variant":
+        if version is not None and version not in manifest.versions:
+            raise unknown_name(f"data set '{manifest.name}': version", version, manifest.versions)
+        return version or manifest.versions[0]
     wanted = (version,) if version else manifest.versions
     for candidate in wanted:
-        if (root / candidate).is_dir():
+        if version_folder(root, candidate):
             return candidate
     raise UserError(
-        f"{root}: must hold the folder {' or '.join(wanted)} with the tables of '{manifest.name}', "
+        f"{root}: must hold the folder {' or '.join(wanted)} of '{manifest.name}', "
         f"got none; correct --root or --version (to get the data: {manifest.how_to_get})"
     )
+
+
+def version_folder(root: Path, version: str) -> str | None:
+    """Return the name of a version's folder under the root, whatever its case; None = not there."""
+    if (root / version).is_dir():
+        return version
+    same = (p.name for p in sorted(root.iterdir()) if p.name.casefold() == version.casefold())
+    return next((name for name in same if (root / name).is_dir()), None)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UserError, check
-from pipeline.geometry import rigid, rotation_from_quaternion
+from pipeline.geometry import Transform, rigid, rotation_from_quaternion
 from pipeline.json_tables import Record, follow, read_records, stream_records
 from pipeline.manifest import load_manifest
 
@@ -74,6 +74,11 @@ class Tables:
                 "the tables are incomplete, unpack the metadata archive again"
             )
         return shot
+
+    def T_world_sensor(self, shot: Shot, ego: str, sensor: str) -> Transform:
+        """Return where a sensor was, through the ego pose at the shot's own time."""
+        T_world_ego = Transform("world", ego, self.ego_poses.matrix(shot.ego_pose))
+        return T_world_ego @ Transform(ego, sensor, self.mounts[shot.sensor])
 
 
 def load_tables(folder: Path, cameras: tuple[str, ...]) -> Tables:

@@ -59,6 +59,27 @@ def project_with_depth(
     return uv, depth_cam
 
 
+def keep_seen(
+    uv: np.ndarray, points: np.ndarray, camera: Camera, min_depth_m: float = MIN_DEPTH_M
+) -> np.ndarray:
+    """Return recorded pixels [N, 2] int16 under the rule of `project`: depth, strictly inside.
+
+    Args:
+        uv: [N, 2] int16 column and row that the data set recorded, -1 = not seen.
+        points: [N, >=3] float32, m, LiDAR frame.
+        camera: native size and T_cam_lidar, for the depth.
+        min_depth_m: as in `project`.
+
+    Raises:
+        ValueError: not one pixel per point.
+    """
+    if uv.shape != (len(points), 2):
+        raise ValueError(f"uv must be [{len(points)}, 2], got {list(uv.shape)}")
+    depth_cam = project_with_depth(points, camera)[1]
+    inside = (uv > 0).all(axis=1) & (uv[:, 0] < camera.width - 1) & (uv[:, 1] < camera.height - 1)
+    return np.where((inside & (depth_cam > min_depth_m))[:, None], uv, NOT_SEEN).astype(np.int16)
+
+
 def _largest_radius2(distortion: np.ndarray) -> float:
     """Return the squared normalized radius up to which the radial polynomial grows.
 

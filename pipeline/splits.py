@@ -8,16 +8,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import orjson
+import yaml
 
 from pipeline.errors import UserError, check
-from pipeline.manifest import Manifest
+from pipeline.manifest import FOLDER, Manifest
 
 SUBSETS = {"1pct": 100, "5pct": 20, "10pct": 10, "25pct": 4, "half": 2, "full": 1}  # one in k
 
 
 def split_names(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of all splits of a data set, in the order of the index's bits."""
-    return (*(manifest.scene_lists or ("train", "val")), *SUBSETS)
+    own = tuple(manifest.scene_lists or ("train", "val"))
+    return (*own, *(name for name in SUBSETS if name not in own))
 
 
 def scene_lists(manifest: Manifest, root: Path, version: str | None) -> dict[str, frozenset[str]]:
@@ -41,6 +43,18 @@ def scene_lists(manifest: Manifest, root: Path, version: str | None) -> dict[str
         raise UserError(
             f'{path}: must be {{"train": [...], "val": [...]}}, got {error!r}; {advice}'
         ) from None
+
+
+def read_masks(manifest: Manifest) -> dict[str, int]:
+    """Return scene -> bit mask of its training frames; the other frames are for validation.
+
+    Raises:
+        RuntimeError: the manifest names no such file.
+    """
+    if manifest.frame_lists is None:
+        raise RuntimeError(f"data_manifests/{manifest.name}.yaml: frame_lists must name a file")
+    content = yaml.safe_load((FOLDER / manifest.frame_lists).read_text())
+    return {scene: int(str(mask), 16) for scene, mask in content["train_mask_hex"].items()}
 
 
 def thin_scenes(scenes: Iterable[str], train: frozenset[str], step: int) -> set[str]:
@@ -70,6 +84,7 @@ def assign_splits(
     scenes: Sequence[str],
     frame_scenes: Sequence[str],
     frame_paths: Sequence[str],
+    labeled: Sequence[bool] | None = None,
 ) -> list[tuple[str, ...]]:
     """Return the split names of every frame.
 
@@ -79,6 +94,7 @@ def assign_splits(
         scenes: every scene in the data set's own order, those without frames included.
         frame_scenes: [F] scene of each frame.
         frame_paths: [F] point file of each frame, relative to the root.
+        labeled: [F] as in assign_frame_splits.
 
     Raises:
         UserError: no scene is in any split, so that every split would be empty.
@@ -90,15 +106,43 @@ def assign_splits(
         f"and {max(len(scenes) - 3, 0)} more in none of them; is this another data set?",
     )
     of_scene = {scene: [s for s, members in lists.items() if scene in members] for scene in scenes}
-    if manifest.few_shot == "scenes":
-        kept = {name: thin_scenes(scenes, lists["train"], step) for name, step in SUBSETS.items()}
-        keys = frame_scenes
-    else:
-        pairs = zip(frame_scenes, frame_paths, strict=True)
-        training = [path for scene, path in pairs if scene in lists["train"]]
-        kept = {name: thin_frames(training, step) for name, step in SUBSETS.items()}
-        keys = frame_paths
+    own = [of_scene[scene] for scene in frame_scenes]
+    if manifest.few_shot == "frames":
+        return assign_frame_splits(manifest, own, frame_paths, labeled)
+    kept = {name: thin_scenes(scenes, lists["train"], step) for name, step in SUBSETS.items()}
     return [
-        (*of_scene[scene], *(name for name in SUBSETS if key in kept[name]))
-        for scene, key in zip(frame_scenes, keys, strict=True)
+        (*names, *(name for name in SUBSETS if scene in kept[name]))
+        for names, scene in zip(own, frame_scenes, strict=True)
+    ]
+
+
+def assign_frame_splits(
+    manifest: Manifest,
+    own: Sequence[Sequence[str]],
+    frame_paths: Sequence[str],
+    labeled: Sequence[bool] | None = None,
+) -> list[tuple[str, ...]]:
+    """Return the split names of every frame where the data set says them frame by frame.
+
+    Args:
+        manifest: for the splits it lists; a subset that it lists itself is not thinned here.
+        own: [F] the data set's own splits of each frame.
+        frame_paths: [F] point file of each frame; sorted, it decides what a subset keeps.
+        labeled: [F] which frames have labels. Given, frames without are in no subset and not in
+            'val', unless the whole data set has none. None = all have.
+    """
+    usable = [True] * len(own) if labeled is None or not any(labeled) else labeled
+    training = [p for p, names, use in zip(frame_paths, own, usable, strict=True)
+                if "train" in names and use]  # fmt: skip
+    kept = {
+        name: thin_frames(training, step)
+        for name, step in SUBSETS.items()
+        if name not in manifest.scene_lists
+    }
+    return [
+        (
+            *(name for name in names if use or name != "val"),
+            *(name for name, paths in kept.items() if path in paths),
+        )
+        for names, path, use in zip(own, frame_paths, usable, strict=True)
     ]

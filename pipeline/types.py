@@ -1,6 +1,7 @@
 """What crosses file boundaries in stage one: frames, cameras, sweeps, clouds, labels.
 
-Paths are relative to the data set's root; matrices are float64 [4, 4] in metres.
+Paths are relative to the data set's root, those into a Parquet file end in '#' and the record;
+matrices are float64 [4, 4] in metres.
 """
 
 from dataclasses import dataclass, field
@@ -39,9 +40,9 @@ class Sweep:
 class Frame:
     """One LiDAR keyframe: everything stage one needs to know before it opens a recording."""
 
-    frame_id: str  # unique in the data set, '<scene>/<position>'
+    frame_id: str  # unique in the data set, '<scene>/<position>', or the file's name for position
     scene: str
-    position: int  # keyframe number within the scene
+    position: int  # in time within the scene
     splits: tuple[str, ...]  # names of the splits it belongs to
     t_ns: int
     points_path: str

@@ -59,7 +59,7 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
             after = position + manifest.pair_gap
             successor = lidars[after] if after < len(lidars) else None
             images = tables.keyframes[tables.scenes[name][position]]
-            T_world_lidar = _to_world(tables, lidar, "egoL", "lidar")
+            T_world_lidar = tables.T_world_sensor(lidar, "egoL", "lidar")
             frames.append(
                 Frame(
                     frame_id=f"{name}/{position}",
@@ -112,13 +112,6 @@ def load_labels(root: Path, frame: Frame, num_points: int) -> Labels | None:
     return Labels(semantic, read_nuscenes_panoptic(root / frame.instance_path, num_points))
 
 
-def _to_world(tables: Tables, shot: Shot, ego: str, sensor: str) -> Transform:
-    """T_world_sensor, through the ego pose at the shot's own time."""
-    T_world_ego = Transform("world", ego, tables.ego_poses.matrix(shot.ego_pose))
-    T_ego_sensor = Transform(ego, sensor, tables.mounts[shot.sensor])
-    return T_world_ego @ T_ego_sensor
-
-
 def _camera(tables: Tables, name: str, shot: Shot, T_world_lidar: Transform) -> Camera:
     K = np.array(tables.intrinsics[shot.sensor], np.float64)
     check(
@@ -131,7 +124,7 @@ def _camera(tables: Tables, name: str, shot: Shot, T_world_lidar: Transform) -> 
         f"sample_data.json record {shot.token}: height and width of {name} must be positive, got "
         f"{shot.height} and {shot.width}; unpack the metadata archive again",
     )
-    T_cam_world = _to_world(tables, shot, "egoC", "cam").inverse()
+    T_cam_world = tables.T_world_sensor(shot, "egoC", "cam").inverse()
     T_cam_lidar = T_cam_world @ T_world_lidar
     return Camera(
         name=name,
@@ -165,6 +158,6 @@ def _sweeps(
             f"sample_data.json record {before.token}: next must lie between it and keyframe "
             f"{successor.token} in time, got {shot.token}; unpack the metadata archive again",
         )
-        T_lidar_sweep = T_lidar_world @ _to_world(tables, shot, "egoS", "sweep")
+        T_lidar_sweep = T_lidar_world @ tables.T_world_sensor(shot, "egoS", "sweep")
         sweeps.append(Sweep(shot.path, T_lidar_sweep.matrix))
     return tuple(sweeps)

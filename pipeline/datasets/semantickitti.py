@@ -1,26 +1,26 @@
 """Reader of the KITTI odometry layout: sequences/<seq>/ with velodyne, labels, image_*.
 
+Also ScribbleKITTI (its labels of training scenes lie in `scribbles`) and SemanticPOSS (no images).
 A frame's position is its scan number, so frame ids stay the same when files are added. The cameras
 of a data set are those of the manifest that have an image anywhere under the root.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import UserError, check
+from pipeline.errors import check
 from pipeline.formats import (
     KITTI_POINT_BYTES,
     PointFiles,
     read_camera,
     read_kitti_labels,
     read_kitti_points,
-    read_png_size,
 )
 from pipeline.geometry import Transform
+from pipeline.image import read_size
 from pipeline.kitti_calibration import (
     calib_row,
     read_calib,
@@ -29,23 +29,26 @@ from pipeline.kitti_calibration import (
     split_projection,
 )
 from pipeline.manifest import Manifest
-from pipeline.splits import assign_splits, scene_lists
+from pipeline.scan_tree import (
+    Scan,
+    Tree,
+    find_tree,
+    frame_name,
+    list_scans,
+    scan_time_ns,
+    scene_splits,
+)
 from pipeline.types import Camera, Frame, Labels, PointCloud, Sweep
-
-SCAN_INTERVAL_NS = 100_000_000  # 10 Hz, where times.txt is missing
 
 load_image: Callable[[Path, Camera], np.ndarray] = read_camera
 
 
 @dataclass(frozen=True)
 class _Sequence:
-    """What lies in one sequence's folder."""
+    """What lies in one sequence's folders."""
 
-    name: str
-    folder: str  # relative to the root
-    stems: dict[int, str]  # scan number -> file name without suffix, sorted
-    labels: set[str]
-    images: dict[str, set[str]]  # camera -> stems
+    scans: dict[int, Scan]  # by number, sorted
+    images: dict[str, dict[str, str]]  # camera -> stem -> path
     projections: dict[str, Transform]  # camera -> T_cam_lidar
     intrinsics: dict[str, np.ndarray]  # camera -> K
     sizes: dict[str, tuple[int, int]]  # camera -> height, width
@@ -58,7 +61,7 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
 
     Args:
         root: folder that holds `sequences` or `dataset/sequences`.
-        manifest: cameras, splits, pair gap.
+        manifest: folders, cameras, splits, pair gap.
         version: None, the layout has no versions.
 
     Raises:
@@ -66,47 +69,43 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
 
     Source: PRBonn/semantic-kitti-api (MIT), generate_sequential.py for the poses.
     """
-    base = _sequences_folder(root)
-    names = sorted(p.name for p in (root / base).iterdir() if (p / "velodyne").is_dir())
-    cameras = _cameras(root / base, names, manifest)
-    sequences = [_load_sequence(root, f"{base}/{name}", name, cameras) for name in names]
-    scans = [
-        (s, stem, f"{s.folder}/velodyne/{stem}.bin") for s in sequences for stem in s.stems.values()
-    ]
+    tree = find_tree(root, manifest, version)
+    scans = list_scans(tree, manifest, (".bin",), (".label",))
+    odd = [scan.stem for scan in scans if not scan.stem.isdecimal()]
     check(
-        bool(scans),
-        f"{root / base}: must hold <sequence>/velodyne/*.bin, got none; to get the data: "
-        f"{manifest.how_to_get}",
+        not odd,
+        f"{root / scans[0].path}: scans must be named by number, got {odd[:3]}; move them away",
     )
-    members = assign_splits(
-        manifest,
-        scene_lists(manifest, root, version),
-        names,
-        [sequence.name for sequence, _, _ in scans],
-        [path for _, _, path in scans],
-    )
+    names = list(dict.fromkeys(scan.scene for scan in scans))
+    cameras = _cameras(tree, names, manifest)
+    sequences = {
+        name: _load_sequence(
+            tree, manifest, name, cameras, {s.position: s for s in scans if s.scene == name}
+        )
+        for name in names
+    }
     files = PointFiles(root, KITTI_POINT_BYTES)
     frames = []
-    for (sequence, stem, path), splits in zip(scans, members, strict=True):
-        label = f"{sequence.folder}/labels/{stem}.label" if stem in sequence.labels else None
+    for scan, splits in zip(scans, scene_splits(manifest, root, version, scans), strict=True):
+        sequence = sequences[scan.scene]
         poses = sequence.T_world_lidar
-        successor, sweeps = _onward(sequence, stem, manifest.pair_gap)
+        successor, sweeps = _onward(sequence, scan.position, manifest.pair_gap)
         frames.append(
             Frame(
-                frame_id=f"{sequence.name}/{int(stem)}",
-                scene=sequence.name,
-                position=int(stem),
+                frame_id=frame_name(scan),
+                scene=scan.scene,
+                position=scan.position,
                 splits=splits,
-                t_ns=_time_ns(sequence, stem),
-                points_path=path,
-                max_points=files.max_points(path),
-                lidar_token=f"{sequence.name}_{stem}",
-                T_world_lidar=None if poses is None else poses[int(stem)],
+                t_ns=_time_ns(sequence, manifest, scan),
+                points_path=scan.path,
+                max_points=files.max_points(scan.path),
+                lidar_token=f"{scan.scene}_{scan.stem}",
+                T_world_lidar=None if poses is None else poses[scan.position],
                 successor_id=successor,
                 sweeps=sweeps,
-                label_path=label,
-                instance_path=label,
-                cameras=tuple(_camera(sequence, camera, stem) for camera in cameras),
+                label_path=scan.label_path,
+                instance_path=scan.label_path,
+                cameras=tuple(_camera(sequence, manifest, camera, scan) for camera in cameras),
             )
         )
     files.check_complete("copy the scans again")
@@ -131,44 +130,27 @@ def load_labels(root: Path, frame: Frame, num_points: int) -> Labels | None:
     return read_kitti_labels(root / frame.label_path, num_points) if frame.label_path else None
 
 
-def _sequences_folder(root: Path) -> str:
-    for folder in ("sequences", "dataset/sequences"):
-        if (root / folder).is_dir():
-            return folder
-    raise UserError(
-        f"{root}: must hold sequences or dataset/sequences, got neither; correct the root"
-    )
-
-
-def _stems(folder: Path, suffix: str) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(n.removesuffix(suffix) for n in os.listdir(folder) if n.endswith(suffix))
-
-
-def _cameras(base: Path, names: Sequence[str], manifest: Manifest) -> tuple[str, ...]:
+def _cameras(tree: Tree, names: Sequence[str], manifest: Manifest) -> tuple[str, ...]:
     for choice in (manifest.cameras, manifest.fallback_cameras):
-        found = tuple(c for c in choice if any(_stems(base / n / c, ".png") for n in names))
+        found = tuple(c for c in choice if any(tree.files(n, c, (".png",)) for n in names))
         if found:
             return found
     return ()
 
 
-def _load_sequence(root: Path, folder: str, name: str, cameras: Sequence[str]) -> _Sequence:
-    path = root / folder
-    stems = _stems(path / "velodyne", ".bin")
-    odd = [stem for stem in stems if not stem.isdecimal()]
-    check(
-        not odd,
-        f"{path / 'velodyne'}: scans must be named by number, got {odd[:3]}; move them away",
-    )
-    last = max(map(int, stems), default=-1)
-    images = {camera: set(_stems(path / camera, ".png")) for camera in cameras}
+def _load_sequence(
+    tree: Tree, manifest: Manifest, name: str, cameras: Sequence[str], scans: dict[int, Scan]
+) -> _Sequence:
+    path = tree.root / tree.base / name
+    last = max(scans, default=-1)
+    images = {camera: tree.files(name, camera, (".png",)) for camera in cameras}
     here = [camera for camera in cameras if images[camera]]
-    has_poses = (path / "poses.txt").is_file()
+    has_poses = manifest.has_poses and (path / "poses.txt").is_file()
     rows = read_calib(path / "calib.txt") if here or has_poses else {}
     T_cam0_lidar = (
-        Transform("cam0", "lidar", calib_row(rows, "Tr", path / "calib.txt")) if rows else None
+        Transform("cam0", "lidar", calib_row(rows, "Tr", path / "calib.txt"))
+        if here or has_poses
+        else None
     )
     intrinsics, projections = {}, {}
     for camera in here:
@@ -177,14 +159,11 @@ def _load_sequence(root: Path, folder: str, name: str, cameras: Sequence[str]) -
         projections[camera] = Transform("cam", "cam0", T_cam_cam0) @ T_cam0_lidar
     times = read_rows(path / "times.txt", 1, last) if (path / "times.txt").is_file() else None
     return _Sequence(
-        name=name,
-        folder=folder,
-        stems={int(stem): stem for stem in stems},
-        labels=set(_stems(path / "labels", ".label")),
+        scans=scans,
         images=images,
         projections=projections,
         intrinsics=intrinsics,
-        sizes={c: read_png_size(path / c / f"{min(images[c])}.png") for c in here},
+        sizes={c: read_size(tree.root / next(iter(images[c].values()))) for c in here},
         T_world_lidar=read_lidar_poses(path / "poses.txt", T_cam0_lidar, last)
         if has_poses
         else None,
@@ -192,38 +171,39 @@ def _load_sequence(root: Path, folder: str, name: str, cameras: Sequence[str]) -
     )
 
 
-def _time_ns(sequence: _Sequence, stem: str) -> int:
+def _time_ns(sequence: _Sequence, manifest: Manifest, scan: Scan) -> int:
     times = sequence.times_ns
-    return int(stem) * SCAN_INTERVAL_NS if times is None else times[int(stem)]
+    return scan_time_ns(manifest, scan.position) if times is None else times[scan.position]
 
 
-def _onward(sequence: _Sequence, stem: str, gap: int) -> tuple[str | None, tuple[Sweep, ...]]:
+def _onward(sequence: _Sequence, t: int, gap: int) -> tuple[str | None, tuple[Sweep, ...]]:
     """The successor's frame id, and the scans strictly between; neither without poses."""
-    poses, t = sequence.T_world_lidar, int(stem)
-    if poses is None or t + gap not in sequence.stems:
+    poses, scans = sequence.T_world_lidar, sequence.scans
+    if poses is None or not gap or t + gap not in scans:
         return None, ()
     T_lidar_world = Transform("world", "lidar", poses[t]).inverse()
-    between = [number for number in range(t + 1, t + gap) if number in sequence.stems]
-    return f"{sequence.name}/{t + gap}", tuple(
+    between = [number for number in range(t + 1, t + gap) if number in scans]
+    return frame_name(scans[t + gap]), tuple(
         Sweep(
-            path=f"{sequence.folder}/velodyne/{sequence.stems[number]}.bin",
+            path=scans[number].path,
             T_lidar_sweep=(T_lidar_world @ Transform("world", "sweep", poses[number])).matrix,
         )
         for number in between
     )
 
 
-def _camera(sequence: _Sequence, camera: str, stem: str) -> Camera | None:
-    if stem not in sequence.images[camera]:
+def _camera(sequence: _Sequence, manifest: Manifest, camera: str, scan: Scan) -> Camera | None:
+    path = sequence.images[camera].get(scan.stem)
+    if path is None:
         return None
     height, width = sequence.sizes[camera]
     return Camera(
         name=camera,
-        token=f"{sequence.name}_{camera}_{stem}",
-        path=f"{sequence.folder}/{camera}/{stem}.png",
+        token=f"{scan.scene}_{camera}_{scan.stem}",
+        path=path,
         height=height,
         width=width,
         K=sequence.intrinsics[camera],
         T_cam_lidar=sequence.projections[camera].matrix,
-        t_ns=_time_ns(sequence, stem),
+        t_ns=_time_ns(sequence, manifest, scan),
     )

@@ -1,7 +1,8 @@
 """The table of data set layouts: name of a layout -> reader module.
 
 A data set names its layout in its manifest, so several sets share one reader. Every reader has
-`index(root, manifest, version)`, `load_points`, `load_labels`, `load_image`.
+`index(root, manifest, version)`, `load_points`, `load_labels`, `load_image`; one whose recordings
+bring the pixels of the points (Waymo) also has `load_pixels`, which then replaces the projection.
 """
 
 from types import ModuleType
@@ -13,7 +14,13 @@ LAYOUTS = Table(
     kind="data set layout",
     modules={
         "nuscenes": "pipeline.datasets.nuscenes",
+        "nuscenes_c": "pipeline.datasets.nuscenes_c",
         "semantickitti": "pipeline.datasets.semantickitti",
+        "scans": "pipeline.datasets.scans",
+        "semanticstf": "pipeline.datasets.semanticstf",
+        "rellis3d": "pipeline.datasets.rellis3d",
+        "waymo": "pipeline.datasets.waymo.reader",
+        "folder": "pipeline.datasets.folder",
     },
     install={},
 )

@@ -11,6 +11,7 @@ from pipeline.image import (
     decode_image,
     decode_jpeg,
     encode_jpeg,
+    read_size,
     resize_ids,
     resize_image,
 )
@@ -163,3 +164,19 @@ def test_plain_nearest_would_break_the_agreement():
     row = np.arange(7, dtype=np.uint16)[None].repeat(2, axis=0)
     taken = cv2.resize(row, (4, 2), interpolation=cv2.INTER_NEAREST)[0].astype(np.int64)
     assert (store_pixels(taken, 7, 4) != np.arange(4)).any()
+
+
+def test_sizes_come_from_the_header_alone(tmp_path):
+    image = _gradient(20, 30)
+    png, jpeg = _write(tmp_path / "a.png", image), _write(tmp_path / "a.jpg", image)
+    assert read_size(png) == read_size(jpeg) == (20, 30)
+    whole = jpeg.read_bytes()
+    # an EXIF-like block before the size is skipped by its length
+    jpeg.write_bytes(whole[:2] + b"\xff\xe1\x00\x06ABCD" + whole[2:])
+    assert read_size(jpeg) == (20, 30)
+    for content in (b"", b"GIF89a", whole[:10], png.read_bytes()[:20]):
+        jpeg.write_bytes(content)
+        with pytest.raises(UserError, match="image must be a PNG or JPEG, got"):
+            read_size(jpeg)
+    with pytest.raises(UserError, match="image cannot be read"):
+        read_size(tmp_path / "none.png")

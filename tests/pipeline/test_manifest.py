@@ -1,9 +1,19 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pipeline.errors import UserError
 from pipeline.manifest import find_root, load_manifest, names, resolve_version
-from pipeline.splits import assign_splits, scene_lists, split_names, thin_frames, thin_scenes
+from pipeline.splits import (
+    assign_frame_splits,
+    assign_splits,
+    scene_lists,
+    split_names,
+    thin_frames,
+    thin_scenes,
+)
+from pipeline.taxonomy import Taxonomy
 
 
 def test_split_lists_have_the_published_sizes():
@@ -45,6 +55,70 @@ def test_ids_the_map_does_not_list_are_named():
     semantic = np.array([10, 7, 999, 7, 0], np.uint16)
     assert manifest.unknown_ids(semantic).tolist() == [7, 999]
     assert manifest.label_map()[semantic].tolist() == [0, 255, 255, 255, 255]
+
+
+@pytest.mark.parametrize("name", names())
+def test_counts_name_splits_and_unverified_names_fields(name):
+    manifest = load_manifest(name)
+    for counts in manifest.counts.values():
+        assert set(counts) <= set(split_names(manifest))
+    assert set(manifest.counts) <= {"any", *manifest.versions}
+    known = {field.name for field in dataclasses.fields(manifest)} | {"splits"}
+    assert set(manifest.unverified) <= known
+    assert len(split_names(manifest)) == len(set(split_names(manifest))) <= 62  # bits of an int64
+
+
+def test_every_data_set_of_the_paper_is_there():
+    published = (
+        "nuscenes semantickitti waymo scribblekitti rellis3d semanticposs semanticstf synlidar "
+        "daps3d synth4d nuscenes_c"
+    )
+    assert set(names()) == {*published.split(), "folder", "synthetic"}
+    sizes = {name: len(load_manifest(name).classes) for name in published.split()}
+    assert list(sizes.values()) == [16, 19, 22, 19, 19, 13, 19, 32, 4, 7, 16]
+
+
+def test_alternative_taxonomies():
+    # method.md and the fact sheet: two taxonomies, SynLiDAR four merges
+    rellis, synth4d = load_manifest("rellis3d"), load_manifest("synth4d")
+    official = rellis.taxonomy("official_14")
+    assert len(official.classes) == 14 and official.label_map()[[1, 3, 34]].tolist() == [255, 0, 13]
+    assert rellis.label_map()[[1, 3, 34]].tolist() == [0, 1, 18]
+    assert synth4d.taxonomy("native_22").label_map()[[0, 1, 22]].tolist() == [255, 0, 21]
+    synlidar = load_manifest("synlidar")
+    kitti = synlidar.taxonomy("semantickitti_19")
+    assert kitti.classes == load_manifest("semantickitti").classes
+    # pick-up is a truck in one merge and ignored in the other
+    assert (
+        kitti.label_map()[2] == 3
+        and synlidar.taxonomy("semantickitti_19_cosmix").label_map()[2] == 255
+    )
+    assert synlidar.taxonomy("semanticposs_13").classes == load_manifest("semanticposs").classes
+    hashes = {synlidar.taxonomy(name).content_hash() for name in ("", *synlidar.taxonomies)}
+    assert len(hashes) == 5
+    with pytest.raises(
+        UserError, match=r"data set 'rellis3d': taxonomy: unknown name 'official'; di"
+    ):
+        rellis.taxonomy("official")
+
+
+def test_a_taxonomy_that_does_not_fit_is_refused():
+    plain = Taxonomy(("a", "b"), {"a": (0, 0, 0), "b": (1, 1, 1)}, {0: 255, 1: 0, 2: 1})
+    plain.check("x.yaml", {0, 1, 2})
+    with pytest.raises(UserError, match=r"x.yaml: colors must name the classes, .*\['b'\]"):
+        dataclasses.replace(plain, colors={"a": (0, 0, 0)}).check("x.yaml", {0, 1, 2})
+    with pytest.raises(UserError, match=r"raw_to_train must hold 0..1 or 255, got \[2\]"):
+        dataclasses.replace(plain, raw_to_train={0: 2}).check("x.yaml", {0})
+    with pytest.raises(UserError, match=r"must have the same ids, got \[3\]"):
+        plain.check("x.yaml", {0, 1, 2, 3})
+
+
+def test_variants_are_chosen_without_a_folder(tmp_path):
+    manifest = load_manifest("waymo")
+    assert resolve_version(manifest, tmp_path) == "top"
+    assert resolve_version(manifest, tmp_path, "all-both") == "all-both"
+    with pytest.raises(UserError, match="version: unknown name 'bottom'; .*all-both, top"):
+        resolve_version(manifest, tmp_path, "bottom")
 
 
 def test_label_map_hash_tells_maps_apart():
@@ -93,6 +167,23 @@ def test_splits_of_frames_under_either_rule(tmp_path):
     assert by_frame == [everything, ("train", "full"), ("train", "half", "full"), ("val",)]
     with pytest.raises(UserError, match=r"got \['q'\] and 0 more in none of them"):
         assign_splits(load_manifest("nuscenes"), lists, ["q"], ["q"], ["p"])
+
+
+def test_frame_splits_by_hand():
+    # Synth4D's kind: the frames' own splits are given. Without labels nothing counts, except where
+    # no frame has any; POSS lists its own half, so that one is not thinned.
+    own = [("train",)] * 5 + [("val",)] * 2
+    paths = ["e", "d", "c", "b", "a", "v", "w"]
+    labeled = [True, True, True, True, False, True, False]
+    found = assign_frame_splits(load_manifest("synth4d"), own, paths, labeled)
+    # the labeled training paths, sorted: b c d e; half keeps b and d
+    assert [p for p, names in zip(paths, found, strict=True) if "half" in names] == ["d", "b"]
+    assert [p for p, names in zip(paths, found, strict=True) if "full" in names] == [*"edcb"]
+    assert found[4:] == [("train",), ("val",), ()]
+    none = assign_frame_splits(load_manifest("synth4d"), own, paths, [False] * 7)
+    assert "1pct" in none[4] and none[6] == ("val",)
+    poss = assign_frame_splits(load_manifest("semanticposs"), own, paths)
+    assert not any("half" in names for names in poss) and "full" in poss[0]
 
 
 def test_synthetic_splits_come_from_the_data(tmp_path):

@@ -1,0 +1,102 @@
+"""Stage frames beside its floor: reading, decoding and compressing, which no code can leave out.
+
+    python -m benchmarks.frames --dataset semantickitti --root FOLDER [--rounds 3] [--limit 10]
+
+Both do the same frames in turns. The floor reads every file, decodes and shrinks the images,
+encodes them as JPEG and compresses the same chunks with the same codec into one file; the stage
+also checks, derives rings, shards, hashes and writes markers. Seconds are processor time of one
+process, so that other work on the machine does not count. Ends with floor / stage.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numcodecs.zstd import compress
+
+from pipeline import graph
+from pipeline.blocks import write_block
+from pipeline.geometry import store_size
+from pipeline.image import decode_image, encode_jpeg, resize_image
+from pipeline.index import build_index, write_index
+from pipeline.manifest import load_manifest, resolve_version
+from pipeline.stage import Place, StageName, prepare
+from pipeline.store import COMPRESSION_LEVEL
+
+
+def blank(arrays, count: int) -> dict[str, np.ndarray]:
+    """Return empty slices of `count` frames."""
+    return {a.name: np.full((count, *a.frame_shape), a.fill, a.dtype) for a in arrays}
+
+
+def run_stage(context: graph.Context, store, arrays, rows: range) -> float:
+    """Return the processor seconds of the stage on one block."""
+    start = time.process_time()
+    slices = blank(arrays, len(rows))
+    for row in rows:
+        slots = {n: v[row : row + 1].reshape(v.shape[1:]) for n, v in slices.items()}
+        graph.frames(context, row, slots)
+    write_block(store, 0, slices, context.index.rows_hash(0, len(rows)), (), 0.0)
+    return time.process_time() - start
+
+
+def run_floor(context: graph.Context, arrays, rows: range, out: Path) -> float:
+    """Return the processor seconds of reading, decoding and compressing the same frames."""
+    start = time.process_time()
+    with out.open("wb") as file:
+        for row in rows:
+            frame, slots = context.index.frame(row), blank(arrays, 1)
+            raw = np.fromfile(context.root / frame.points_path, np.float32)
+            slots["points"].reshape(-1)[: len(raw)] = raw
+            if frame.label_path:
+                packed = np.fromfile(context.root / frame.label_path, np.uint32)
+                slots["labels"][0, : len(packed)] = packed & 0xFFFF
+                slots["instances"][0, : len(packed)] = packed >> 16
+            for slot, camera in context.cameras(frame):
+                size = store_size(camera.height, camera.width, context.index.store_scale)
+                jpeg = encode_jpeg(resize_image(decode_image(context.root / camera.path), *size))
+                slots["jpeg"][0, slot, : len(jpeg)] = jpeg
+            for spec in arrays:
+                chunks = (
+                    slots[spec.name].reshape(-1, *spec.chunk) if spec.chunk else [slots[spec.name]]
+                )
+                for chunk in chunks:
+                    file.write(compress(np.ascontiguousarray(chunk), COMPRESSION_LEVEL, True))
+    return time.process_time() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="semantickitti", help="One in KITTI's format.")
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=10)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    manifest = load_manifest(options.dataset)
+    version = resolve_version(manifest, options.root)
+    with tempfile.TemporaryDirectory() as name:
+        place = Place(manifest, options.root, version, Path(name) / options.dataset)
+        index = build_index(options.dataset, options.root, version)
+        write_index(place.folder / "index.parquet", index)
+        job, store = prepare(StageName("frames"), "slic", place, index)
+        context = graph.Context(options.root, index, manifest, "slic", None, "cpu")
+        rows = range(min(options.limit, len(index), store.header.frames_per_block))
+        if len(rows) < len(store.block_rows(0)):
+            raise SystemExit(f"--limit: must cover a block of {len(store.block_rows(0))} frames")
+        seconds: dict[str, list[float]] = {"stage": [], "floor": []}
+        for _ in range(options.rounds + 1):  # the first warms caches
+            seconds["stage"].append(run_stage(context, store, job.arrays, rows))
+            seconds["floor"].append(run_floor(context, job.arrays, rows, Path(name) / "floor"))
+    stage, floor = (statistics.median(seconds[what][1:]) for what in ("stage", "floor"))
+    print(f"{len(rows)} frames: stage {stage:.2f} s, floor {floor:.2f} s of one core")
+    print(f"floor / stage = {floor / stage:.0%}")
+
+
+if __name__ == "__main__":
+    main()
