@@ -1,6 +1,9 @@
 """Commands of stage one: `python -m pipeline COMMAND --help`."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,9 @@ import numpy as np
 from pipeline.errors import EXIT_QUARANTINED, EXIT_USER_ERROR, UserError, check, run_main
 
 if TYPE_CHECKING:
-    from pipeline.stage import Place
+    from pipeline.cluster import Cluster
+    from pipeline.scheduler import Where
+    from pipeline.stage import Place, StageName
 
 CITY = "synthetic"
 
@@ -44,6 +49,44 @@ def frame_options(command):
     return command
 
 
+def run_options(command):
+    """Add the options that say where blocks are computed and what a frame may cost."""
+    options = [
+        click.option(
+            "--scheduler", default="serial", help="serial, local[:n], tcp://host:port, slurm:file."
+        ),
+        click.option(
+            "--frame-timeout", "frame_timeout_s", type=click.FloatRange(1), default=600.0,
+            help="Seconds after which a frame counts as hung.",
+        ),
+        click.option(
+            "--retries", type=click.IntRange(0), default=1,
+            help="Times that a frame which raised, hung or killed its process is tried again.",
+        ),
+        click.option(
+            "--worker-memory", "memory_gb", type=click.FloatRange(0.5),
+            help="GB of private memory of a worker [what the machine has].",
+        ),
+        click.option("--device", default="cpu", help="Torch device of model-based sources."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a run was asked to make."""
+
+    names: list["StageName"]
+    source: str
+    settings: tuple[str, ...]
+    rows: np.ndarray  # chosen frames
+    shard: tuple[int, int] = (0, 1)
+    rebuild: bool = False
+    retry_quarantined: bool = False
+
+
 @main.command()
 def doctor() -> None:
     """Print versions, engines, superpixel sources, BLAS and GPU; exit 2 if no engine works."""
@@ -71,17 +114,32 @@ def synthesize(root: Path | None, size: str, seed: int) -> None:
 @main.command()
 @dataset_options
 def index(dataset: str, root: str | None, version: str | None, stores: Path) -> None:
-    """Build or extend a data set's index and check it against the files."""
-    from pipeline.index import validate
+    """Build or extend a data set's index and check it against the files; exit 3 on problems."""
+    place = _find(dataset, root, version, stores)
+    if _report(place, _index(place, fresh=True)):
+        sys.exit(EXIT_QUARANTINED)
+
+
+@main.command("check")
+@click.argument("dataset")
+@click.option("--root", type=str, help="Folder of the recordings [else <DATASET>_ROOT].")
+@click.option("--version", help="Version; for synthetic SIZE or SIZE-SEED.")
+@click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores.")
+@click.option("--frames", "count", type=click.IntRange(1), default=3, help="Frames to draw.")
+@click.option("--out", type=Path, help="Folder for the PNG files [<stores>/<dataset>/pictures].")
+def check_command(
+    dataset: str, root: str | None, version: str | None, stores: Path, count: int, out: Path | None
+) -> None:
+    """Do what `index` does, and draw points over images and labels from above."""
+    from pipeline.check import draw_check
 
     place = _find(dataset, root, version, stores)
     built = _index(place, fresh=True)
-    problems = validate(built, place.root)
-    for line in problems:
-        click.echo(line)
-    click.echo(
-        f"{place.folder / 'index.parquet'}: {len(built)} frames, {len(built.scenes())} scenes"
-    )
+    problems = _report(place, built)
+    for path in draw_check(built, place.root, out or place.folder / "pictures", count):
+        click.echo(path)
+    if problems:
+        sys.exit(EXIT_QUARANTINED)
 
 
 @main.command()
@@ -94,8 +152,7 @@ def index(dataset: str, root: str | None, version: str | None, stores: Path) -> 
 @click.option("--rebuild", is_flag=True, help="Replace a store that was made with other settings.")
 @click.option("--retry-quarantined", is_flag=True, help="Compute quarantined frames again.")
 @click.option("--dry-run", is_flag=True, help="Say what is done and what is to do, and stop.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(1), default=600.0, help="Seconds.")
-@click.option("--device", default="cpu", help="Torch device of model-based sources.")
+@run_options
 def run(
     dataset: str,
     root: str | None,
@@ -110,20 +167,19 @@ def run(
     rebuild: bool,
     retry_quarantined: bool,
     dry_run: bool,
-    timeout_s: float,
-    device: str,
+    scheduler: str,
+    **limits: float | str | None,
 ) -> None:
     """Run stage one, or single stages of it; done blocks are skipped."""
-    from pipeline.blocks import quarantined_frames
-    from pipeline.run import choose_blocks, plan, run_tasks
-    from pipeline.stage import StageName, describe_capacity, prepare
+    from pipeline.scheduler import parse_scheduler
+    from pipeline.stage import StageName, check_settings, describe_capacity, usable_stages
 
     names = [StageName.parse(text) for text in stages or _all_stages()]
     check(
         not settings or len(names) == 1,
         f"--set: must go with one --stage, got {len(names)} stages; add --stage NAME",
     )
-    part = _parse_shard(shard)
+    part, where = _parse_shard(shard), parse_scheduler(scheduler)
     check(
         not rebuild or part[1] == 1,
         f"--rebuild: must not go with --shard {shard}, which would replace what other shards make; "
@@ -133,61 +189,138 @@ def run(
     place_index = _index(place)
     rows = _choose_rows(place_index, scenes, limit)
     click.echo(f"{place.folder}: {describe_capacity(place_index.capacity())}", err=True)
-    if not stages and not place_index.cameras:
-        click.echo(f"{dataset}: no cameras, so no superpixels and no projections", err=True)
-        names = [name for name in names if name.stage in ("frames", "segments")]
-    prepared = [
-        prepare(
-            name,
-            source,
-            place,
-            place_index,
-            settings,
-            rebuild,
-            device,
-            dry_run,
-        )
-        for name in names
-    ]
-    quarantined = []
-    for job, store in prepared:
-        if store is None:
-            click.echo(f"{job.store_path}: not there yet, {len(rows)} frames to do", err=True)
-            continue
-        blocks = choose_blocks(store, place_index, rows, part)
-        tasks = plan(store, place_index, blocks, retry_quarantined)
-        done = len(blocks) - len(tasks)
-        click.echo(f"{store.path}: {done} blocks done, {len(tasks)} to do", err=True)
-        if not dry_run:
-            run_tasks(job, tasks, store, place_index, timeout_s)
-        for block in blocks:
-            quarantined += [(store.path.name, q) for q in quarantined_frames(store, block)]
-    if quarantined:
-        _exit_quarantined(quarantined)
+    if not stages:
+        names, absent = usable_stages(names, place_index)
+        for line in absent:
+            click.echo(f"{dataset}: {line}", err=True)
+    check_settings(names, source, place, settings)
+    wish = Wish(names, source, settings, rows, part, rebuild, retry_quarantined)
+    if dry_run:
+        _show_plan(wish, place, place_index, where)
+    else:
+        _run_stages(wish, place, place_index, where, **limits)
 
 
 @main.command()
 @dataset_options
 def verify(dataset: str, root: str | None, version: str | None, stores: Path) -> None:
     """Rehash every block; bad ones lose their marker, so that the next run repairs them."""
-    from pipeline import blocks
+    from pipeline import verify
     from pipeline.progress import Progress
     from pipeline.store import open_store
 
     folder = _find(dataset, root, version, stores, need_root=False).folder
     paths = sorted(folder.glob("*.zarr"))
     check(bool(paths), f"{folder}: must hold stores, got none; run 'make superpixels' first")
-    any_bad = False
+    damage = verify.index_damage(folder / "index.parquet")
+    if damage:
+        click.echo(f"{damage}; run 'make index', which builds it again")
+    any_bad = bool(damage)
     for path in paths:
-        progress = Progress(f"verify {path.name}", open_store(path).num_blocks, "blocks")
-        good, bad = blocks.verify(path, progress.advance)
+        try:
+            bad = verify.verify_metadata(path)
+            num_blocks = open_store(path).num_blocks
+        except UserError as error:
+            click.echo(error)
+            any_bad = True
+            continue
         for line in bad:
+            click.echo(f"{path}: {line}")
+        progress = Progress(f"verify {path.name}", num_blocks, "blocks")
+        good, bad_blocks = verify.verify(path, progress.advance)
+        for line in bad_blocks:
             click.echo(f"{path}: {line}; the next run makes it again")
-        missing = open_store(path).num_blocks - good - len(bad)
-        click.echo(f"{path}: {good} blocks good, {len(bad)} bad, {missing} not done")
-        any_bad = any_bad or bool(bad)
+        missing = num_blocks - good - len(bad_blocks)
+        click.echo(f"{path}: {good} blocks good, {len(bad_blocks)} bad, {missing} not done")
+        any_bad = any_bad or bool(bad or bad_blocks)
     if any_bad:
         sys.exit(EXIT_USER_ERROR)
+
+
+@main.command("import-masks")
+@dataset_options
+@click.option("--folder", type=Path, required=True, help="Holds <camera token>.png, native size.")
+@click.option("--label", help="Name of the store, superpixels-images@LABEL.zarr.")
+@click.option("--rebuild", is_flag=True, help="Replace the masks that the store holds.")
+@run_options
+def import_masks(
+    dataset: str,
+    root: str | None,
+    version: str | None,
+    stores: Path,
+    folder: Path,
+    label: str | None,
+    rebuild: bool,
+    scheduler: str,
+    **limits: float | str | None,
+) -> None:
+    """Make a superpixel store from PNG masks, 8 or 16 bit, numbers kept as they are."""
+    from pipeline import masks
+    from pipeline.making import remove_store
+    from pipeline.plan import choose_blocks, plan
+    from pipeline.scheduler import parse_scheduler
+    from pipeline.stage import StageName, prepare
+
+    where = parse_scheduler(scheduler)
+    place = _find(dataset, root, version, stores)
+    index = _index(place)
+    folder = folder.expanduser().resolve()
+    rows = np.arange(len(index))
+    masks.check_complete(folder, index, rows)
+    source = f"images@{label}" if label else "images"
+    wish = Wish([StageName("superpixels")], source, (f"folder={folder}",), rows, rebuild=rebuild)
+    job, store = prepare(*wish.names, source, place, index, wish.settings, rebuild, dry_run=True)
+    if store is not None and rebuild:
+        remove_store(job.store_path)
+    elif store is not None:
+        blocks = choose_blocks(store, index, rows)
+        todo = {task.block for task in plan(store, index, blocks).tasks}
+        masks.check_same_masks(store, index, [b for b in blocks if b not in todo], folder)
+    _run_stages(wish, place, index, where, **limits)
+    click.echo(job.store_path)
+
+
+@main.command("export-masks")
+@dataset_options
+@frame_options
+@click.option("--source", default="slic", help="Superpixel source, 'slic' or 'slic@label'.")
+@click.option("--out", type=Path, required=True, help="Folder for <camera token>.png.")
+@click.option("--bits", type=click.Choice(["8", "16"]), default="16", help="Per pixel.")
+def export_masks(
+    dataset: str,
+    root: str | None,
+    version: str | None,
+    stores: Path,
+    scenes: str | None,
+    limit: int | None,
+    source: str,
+    out: Path,
+    bits: str,
+) -> None:
+    """Write superpixels as gray PNG files of native size, one per image; 0 = none."""
+    from pipeline import masks
+    from pipeline.index import read_index
+    from pipeline.progress import Progress
+    from pipeline.stage import StageName, store_name
+    from pipeline.store import open_store
+
+    folder = _find(dataset, root, version, stores, need_root=False).folder
+    index = read_index(folder / "index.parquet")
+    rows = _choose_rows(index, scenes, limit).tolist()
+    store = open_store(folder / store_name(StageName("superpixels"), source))
+    progress = Progress("export", len(rows))
+    count = masks.export_masks(store, index, rows, out, int(bits), progress.advance)
+    progress.close()
+    click.echo(f"{out}: {count} files of {bits} bits")
+
+
+@main.command("inspect")
+@click.argument("store", type=Path)
+def inspect_store(store: Path) -> None:
+    """Print a store's schema, provenance, sizes and compression."""
+    from pipeline.describe import describe_store
+
+    click.echo("\n".join(describe_store(store)))
 
 
 @main.command()
@@ -239,6 +372,79 @@ def purity(
         )
 
 
+def _show_plan(wish: Wish, place: "Place", index, where: "Where") -> None:
+    """Say what is done, what is to do and what that takes; a SLURM job's script on stdout."""
+    from pipeline import plan
+    from pipeline.stage import prepare
+
+    num_workers = where.workers
+    if where.kind == "slurm":
+        from pipeline import slurm
+
+        num_workers = slurm.num_workers(where.path)
+        click.echo(slurm.job_script(where.path))
+    for name in wish.names:
+        job, store = prepare(
+            name, wish.source, place, index, wish.settings, wish.rebuild, dry_run=True
+        )
+        if store is None:
+            text = plan.estimate_new(job.arrays, len(wish.rows))
+            click.echo(f"{job.store_path}: {text}", err=True)
+            continue
+        blocks = plan.choose_blocks(store, index, wish.rows, wish.shard)
+        work = plan.plan(store, index, blocks, wish.retry_quarantined)
+        text = plan.estimate(store, work.num_frames, num_workers)
+        click.echo(f"{plan.describe(store, work)}: {text}", err=True)
+
+
+def _run_stages(wish: Wish, place: "Place", index, where: "Where", device: str, **limits) -> None:
+    """Run the stages one after the other, then list the frames that were given up."""
+    from pipeline.blocks import quarantined_frames
+    from pipeline.job import Limits
+    from pipeline.plan import choose_blocks, describe, plan
+    from pipeline.run import run_tasks
+    from pipeline.stage import prepare
+
+    prepared = [
+        prepare(
+            name,
+            wish.source,
+            place,
+            index,
+            wish.settings,
+            wish.rebuild,
+            device,
+            Limits(**limits),
+        )
+        for name in wish.names
+    ]
+    works = []
+    for job, store in prepared:
+        blocks = choose_blocks(store, index, wish.rows, wish.shard)
+        works.append((job, store, blocks, plan(store, index, blocks, wish.retry_quarantined)))
+    quarantined = []
+    with _cluster(where if any(work.tasks for *_, work in works) else None, device) as cluster:
+        for job, store, blocks, work in works:
+            click.echo(describe(store, work), err=True)
+            run_tasks(job, work, cluster)
+            for block in blocks:
+                quarantined += [(store.path.name, q) for q in quarantined_frames(store, block)]
+    if quarantined:
+        _exit_quarantined(quarantined)
+
+
+@contextlib.contextmanager
+def _cluster(where: "Where | None", device: str) -> Iterator["Cluster | None"]:
+    """Yield the cluster to compute on, None where the plain loop does or nothing is to do."""
+    if where is None or where.kind == "serial":
+        yield None
+        return
+    from pipeline.cluster import open_cluster
+
+    with open_cluster(where, device) as cluster:
+        yield cluster
+
+
 def _all_stages() -> tuple[str, ...]:
     from pipeline.graph import STAGES
 
@@ -271,14 +477,16 @@ def _find(
 
 def _index(place: "Place", fresh: bool = False):
     """Return the data set's index, built where it is missing; `fresh` takes in new recordings."""
+    from pipeline.files import file_of
     from pipeline.index import build_index, read_index, update_index, write_index
+    from pipeline.verify import sealed_index
 
     path = place.folder / "index.parquet"
     if path.exists() and not fresh:
         index = read_index(path)
         first = index.frame(0).points_path
         check(
-            (place.root / first).exists(),
+            (place.root / file_of(first)).exists(),
             f"{place.root}: must be the folder that {path} was built from, got one without "
             f"{first}; correct --root, or choose another --stores",
         )
@@ -286,15 +494,35 @@ def _index(place: "Place", fresh: bool = False):
     built = build_index(place.manifest.name, place.root, place.version)
     if path.exists():
         built = update_index(_read_or_warn(path) or built, built)
-    write_index(path, built)
+    with sealed_index(path):
+        write_index(path, built)
     return built
+
+
+def _report(place: "Place", built) -> bool:
+    """Print problems and remarks of an index; return whether there are problems."""
+    from pipeline.check import remarks
+    from pipeline.index import validate
+
+    problems = validate(built, place.root)
+    for line in problems:
+        click.echo(f"problem: {line}")
+    for line in remarks(built):
+        click.echo(f"note: {line}")
+    click.echo(
+        f"{place.folder / 'index.parquet'}: {len(built)} frames, {len(built.scenes())} scenes"
+    )
+    return bool(problems)
 
 
 def _read_or_warn(path: Path):
     """Return the old index, or None with a warning where it is damaged."""
     from pipeline.index import read_index
+    from pipeline.verify import index_damage
 
     try:
+        damage = index_damage(path)
+        check(damage is None, str(damage))
         return read_index(path)
     except UserError as error:
         click.echo(f"replaced: {error}; blocks whose rows moved are made again", err=True)

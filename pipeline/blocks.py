@@ -1,43 +1,23 @@
-"""Write, check and repair blocks: the commit protocol of the stores.
+"""Write, check and read blocks: the commit protocol of the stores.
 
 A block is one shard per array. Its marker is removed first and renamed in last, so a kill at any
-moment leaves the block not done; readers look at markers only.
+moment leaves the block not done.
 """
 
-import json
-import os
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
+from zarr.core.buffer.cpu import Buffer
+from zarr.storage import MemoryStore
 
 from pipeline.errors import UserError
-from pipeline.files import sha256_array, write_atomically
-from pipeline.marker import read_marker
+from pipeline.files import sha256, sha256_array, write_atomically
+from pipeline.job import BlockReport, Quarantined
+from pipeline.marker import checked_json, read_marker
 from pipeline.store import Store, open_store
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """A frame that could not be computed; its slot holds the fill values."""
-
-    row: int
-    frame_id: str
-    reason: str  # the error's own line
-    traceback: str
-
-
-@dataclass(frozen=True)
-class BlockReport:
-    """What came of one block; travels back from workers instead of arrays."""
-
-    block: int
-    num_frames: int
-    quarantined: tuple[Quarantined, ...]
-    seconds: float
 
 
 def write_block(
@@ -48,7 +28,10 @@ def write_block(
     quarantined: tuple[Quarantined, ...],
     seconds: float,
 ) -> BlockReport:
-    """Write one block and its marker.
+    """Write one block and its marker; the caller holds the block's lock.
+
+    Every shard is encoded in memory and renamed over the old one: a reader that trusts a marker it
+    read earlier never meets a missing file, which Zarr would give it as zeros.
 
     Args:
         store: the open store.
@@ -57,15 +40,43 @@ def write_block(
         rows_hash: hash of the block's index rows.
         quarantined: frames whose slots hold fill values.
         seconds: what computing took.
+
+    Raises:
+        UserError: another command rebuilt the store.
     """
-    for attempt in range(3):
-        try:
-            return _write_block(store, block, slices, rows_hash, quarantined, seconds)
-        except FileNotFoundError:  # another command at work on this block removed our shard
-            check_identity(store)
-            if attempt == 2:
-                raise
-    raise AssertionError("unreachable")
+    check_identity(store)
+    marker_path, rows = store.marker_path(block), store.block_rows(block)
+    marker_path.unlink(missing_ok=True)
+    fresh = open_store(store.path)  # another command may have widened the arrays
+    digests = {}
+    for name, values in slices.items():
+        shards = _encode(fresh, name, rows, values)
+        digests[name] = sha256(b"".join(shards[path] for path in sorted(shards)))
+        for path in fresh.shard_paths(name, block):
+            for partial in path.parent.glob(f".{path.name}.*.partial"):  # of a killed command
+                partial.unlink(missing_ok=True)
+            if path in shards:
+                write_atomically(path, shards[path])
+            else:
+                path.unlink(missing_ok=True)
+    report = BlockReport(block, len(rows), quarantined, seconds)
+    marker = {
+        "block": block,
+        "rows_hash": rows_hash,
+        "sha256": {name: sha256_array(values) for name, values in slices.items()},
+        "shapes": {name: list(values.shape[1:]) for name, values in slices.items()},
+        "files": digests,
+        "bytes": {name: fresh.stored_bytes(name, block) for name in slices},
+        "num_frames": len(rows),
+        "quarantined": [vars(q) for q in quarantined],
+        "seconds": round(seconds, 3),
+        "commit": git_commit(),
+    }
+    check_identity(store)
+    for partial in marker_path.parent.glob(f".{marker_path.name}.*.partial"):
+        partial.unlink(missing_ok=True)
+    write_atomically(marker_path, checked_json(marker))
+    return report
 
 
 def check_identity(store: Store) -> None:
@@ -82,45 +93,21 @@ def check_identity(store: Store) -> None:
         )
 
 
-def _write_block(
-    store: Store,
-    block: int,
-    slices: dict[str, np.ndarray],
-    rows_hash: str,
-    quarantined: tuple[Quarantined, ...],
-    seconds: float,
-) -> BlockReport:
-    check_identity(store)
-    marker_path = store.marker_path(block)
-    marker_path.unlink(missing_ok=True)
-    rows = store.block_rows(block)
-    group = zarr.open_group(store.path, mode="r+", zarr_format=3)
-    files = {}
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        for name, values in slices.items():
-            shard = shard_path(store, name, block)
-            # rewriting over a damaged shard would read it first and raise
-            shard.unlink(missing_ok=True)
-            for partial in shard.parent.glob(f"{shard.name}.*"):
-                partial.unlink(missing_ok=True)
-            array = group[name]
-            array[rows.start : rows.stop] = values
-            _sync(shard)
-            files[name] = shard.stat().st_size
-    report = BlockReport(block, len(rows), quarantined, seconds)
-    marker = {
-        "block": block,
-        "rows_hash": rows_hash,
-        "sha256": {name: sha256_array(values) for name, values in slices.items()},
-        "bytes": files,
-        "num_frames": len(rows),
-        "quarantined": [vars(q) for q in quarantined],
-        "seconds": round(seconds, 3),
-        "commit": git_commit(),
-    }
-    check_identity(store)
-    write_atomically(marker_path, json.dumps(marker, indent=1).encode())
-    return report
+def _encode(store: Store, name: str, rows: range, values: np.ndarray) -> dict[Path, bytes]:
+    """Return the files of one array's block, encoded in memory by an array of the same metadata.
+
+    Args:
+        store: the store as it is now.
+        name: array name.
+        rows: the block's rows.
+        values: [frames in block, ...], possibly narrower than the array has become since.
+    """
+    metadata = (store.path / name / "zarr.json").read_bytes()
+    files: dict[str, Any] = {"zarr.json": Buffer.from_bytes(metadata)}
+    with zarr.config.set({"array.write_empty_chunks": True}):  # read when the array is opened
+        twin = zarr.open_array(MemoryStore(files), mode="r+", zarr_format=3)
+        twin[(slice(rows.start, rows.stop), *(slice(size) for size in values.shape[1:]))] = values
+    return {store.path / name / k: v.to_bytes() for k, v in files.items() if k != "zarr.json"}
 
 
 def is_done(store: Store, block: int, rows_hash: str) -> bool:
@@ -130,13 +117,7 @@ def is_done(store: Store, block: int, rows_hash: str) -> bool:
         return False
     if marker["num_frames"] != len(store.block_rows(block)):
         return False
-    try:
-        return all(
-            shard_path(store, name, block).stat().st_size == size
-            for name, size in marker["bytes"].items()
-        )
-    except FileNotFoundError:
-        return False
+    return store.damage(block, marker) is None
 
 
 def read_block(store: Store, block: int) -> tuple[dict[str, np.ndarray], str | None]:
@@ -144,19 +125,22 @@ def read_block(store: Store, block: int) -> tuple[dict[str, np.ndarray], str | N
     marker = read_marker(store.marker_path(block))
     if marker is None:
         return {}, "no readable marker"
-    rows = store.block_rows(block)
+    if damage := store.damage(block, marker):
+        return {}, damage
+    rows = store.block_rows(block)[: marker["num_frames"]]  # the last block may have grown since
     slices = {}
     for name, digest in marker["sha256"].items():
-        shard = shard_path(store, name, block)
-        if not shard.exists():
-            return {}, f"{name}: shard is missing"
-        if shard.stat().st_size != marker["bytes"][name]:
-            return (
-                {},
-                f"{name}: shard has {shard.stat().st_size} bytes, not {marker['bytes'][name]}",
-            )
+        array = store.array(name)
+        files = sorted(path for path in store.shard_paths(name, block) if path.exists())
+        found = sha256(b"".join(path.read_bytes() for path in files))
+        # zstd does not look at every bit of its headers, so a flip there leaves the content right
+        if marker.get("files", {name: found})[name] != found:
+            return {}, f"{name}: file differs from its checksum"
+        # a store may have been widened since; an old marker knows its first width only
+        shape = marker.get("shapes", {}).get(name, array.shards[1:])
         try:
-            slices[name] = np.asarray(store.array(name)[rows.start : rows.stop])
+            part = (slice(rows.start, rows.stop), *(slice(size) for size in shape))
+            slices[name] = np.asarray(array[part])
         except (RuntimeError, ValueError, OSError) as error:  # checksums of zstd and of the shard
             return {}, f"{name}: {error}"
         if sha256_array(slices[name]) != digest:
@@ -168,40 +152,6 @@ def quarantined_frames(store: Store, block: int) -> list[Quarantined]:
     """Return the frames that a done block left out."""
     marker = read_marker(store.marker_path(block))
     return [Quarantined(**q) for q in marker["quarantined"]] if marker else []
-
-
-def verify(path: Path, advance: Callable[[], None] = lambda: None) -> tuple[int, list[str]]:
-    """Rehash every done block and delete the markers of bad ones, so that a rerun repairs them.
-
-    Args:
-        path: the store.
-        advance: called after each block, for progress.
-
-    Returns:
-        Number of good blocks, and one line 'block 3: labels: ...' for each bad one.
-    """
-    store = open_store(path)
-    good, bad = 0, []
-    for block in range(store.num_blocks):
-        if store.marker_path(block).exists():
-            problem = read_block(store, block)[1]
-            if problem:
-                store.marker_path(block).unlink(missing_ok=True)
-                bad.append(f"block {block}: {problem}")
-            else:
-                good += 1
-        advance()
-    return good, bad
-
-
-def shard_path(store: Store, name: str, block: int) -> Path:
-    """Return the file of an array's shard."""
-    zeros = "/".join(["0"] * (store.array(name).ndim - 1))
-    return (
-        store.path / name / "c" / str(block) / zeros
-        if zeros
-        else store.path / name / "c" / str(block)
-    )
 
 
 def git_commit() -> str:
@@ -216,12 +166,3 @@ def git_commit() -> str:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def _sync(path: Path) -> None:
-    """Flush a shard to disk before its marker says that it is there."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -58,6 +58,8 @@ def _sources() -> list[str]:
     lines = []
     for name in SOURCES:
         problem = SOURCES.problem(name)
+        if problem is None and hasattr(module := SOURCES.load(name), "missing"):
+            problem = module.missing(module.Config())
         lines.append(f"superpixels  {name}: {problem or 'usable'}")
     return lines
 

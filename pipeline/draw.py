@@ -40,9 +40,9 @@ def draw_frame(
         projections = open_store(folder / "projections.zarr")
         shown = _camera_pages(frames, superpixels, projections, index, row, points)
         pages[f"{stem}-superpixels-{source}.png"], pages[f"{stem}-projections.png"] = shown
-    pages[f"{stem}-segments.png"] = _segment_page(
-        frames, open_store(folder / "segments.zarr"), index, row, points
-    )
+    if index.has_pairs:
+        segments = open_store(folder / "segments.zarr")
+        pages[f"{stem}-segments.png"] = _segment_page(frames, segments, index, row, points)
     for name, page in pages.items():
         if page is not None:
             pictures.write_page(out / name, page)

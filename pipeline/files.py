@@ -8,6 +8,12 @@ from pathlib import Path
 import numpy as np
 
 
+def file_of(path: str) -> str:
+    """Return the file part of a path that may name a record in a Parquet file after a '#'."""
+    file, hash_sign, _ = path.partition(".parquet#")
+    return f"{file}.parquet" if hash_sign else path
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path` through a temporary neighbour, fsync and rename.
 
@@ -34,6 +40,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 def sha256(data: bytes | memoryview) -> str:
     """Return the hexadecimal SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_array(array: np.ndarray) -> str:

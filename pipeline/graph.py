@@ -29,7 +29,7 @@ from pipeline.schema import (
     segments_arrays,
     superpixels_arrays,
 )
-from pipeline.superpixels.table import SOURCES
+from pipeline.superpixels.table import SOURCES, segment_images
 from pipeline.types import Camera, Frame
 
 Slots = dict[str, np.ndarray]  # array name -> one frame's slot, to be filled in place
@@ -102,9 +102,11 @@ def frames(context: Context, row: int, out: Slots) -> None:
 def superpixels(context: Context, row: int, out: Slots) -> None:
     """Superpixel ids of every image of one keyframe, at native and at store size."""
     frame = context.index.frame(row)
-    for slot, camera in context.cameras(frame):
-        image = context.reader.load_image(context.root, camera)
-        found = context.source.segment(image, camera)
+    present = context.cameras(frame)
+    cameras = [camera for _, camera in present]
+    images = [context.reader.load_image(context.root, camera) for camera in cameras]
+    segmented = segment_images(context.source, images, cameras)
+    for (slot, camera), found in zip(present, segmented, strict=True):
         size = store_size(camera.height, camera.width, context.index.store_scale)
         out["ids_native"][slot, : camera.height, : camera.width] = found.ids
         out["ids"][slot, : size[0], : size[1]] = resize_ids(found.ids, *size)
@@ -117,8 +119,14 @@ def projections(context: Context, row: int, out: Slots) -> None:
     """Which pixel of which camera sees each point of one keyframe."""
     frame = context.index.frame(row)
     cloud = context.reader.load_points(context.root, frame.points_path)
+    load_pixels = getattr(context.reader, "load_pixels", None)  # Waymo recorded its own
+    recorded = load_pixels(context.root, frame) if load_pixels else None
     for slot, camera in context.cameras(frame):
-        out["uv"][slot, : len(cloud.points)] = projection.project(cloud.points, camera)
+        if recorded is None:
+            uv = projection.project(cloud.points, camera)
+        else:
+            uv = projection.keep_seen(recorded[slot], cloud.points, camera)
+        out["uv"][slot, : len(cloud.points)] = uv
 
 
 def segments_of_pair(context: Context, row: int, out: Slots) -> None:

@@ -111,6 +111,42 @@ def segments_page(
     return _render(figure)
 
 
+def labels_page(
+    points: np.ndarray, train_ids: np.ndarray, classes: list[str], colors: np.ndarray, title: str
+) -> np.ndarray:
+    """Return a labeled scan from above, with the classes that occur; gray = ignored.
+
+    Args:
+        points: [N, >=2] m; x to the right of the page, y up.
+        train_ids: [N] uint8, 255 = ignored.
+        classes: K names by train id.
+        colors: [K, 3] uint8 RGB.
+        title: of the page.
+    """
+    figure = Figure(figsize=(10, 8.4), dpi=_DPI, layout="constrained")
+    panel = figure.subplots()
+    reach_m = np.percentile(np.abs(points[:, :2]), 98) if len(points) else 0.0
+    limit_m = np.clip(np.ceil(reach_m / 5) * 5, 5, 100)
+    ignored = train_ids >= len(classes)
+    panel.scatter(*points[ignored, :2].T, c=[(_GRAY,) * 3], s=0.4, linewidths=0)
+    for train_id in np.unique(train_ids[~ignored]).tolist():
+        here = train_ids == train_id
+        name = f"{classes[train_id]} ({here.mean():.1%})"
+        panel.scatter(
+            *points[here, :2].T, c=[colors[train_id] / 255], s=1.6, linewidths=0, label=name
+        )
+    panel.plot(0, 0, "k+", markersize=10)
+    panel.set_title(f"{title}: {ignored.mean():.0%} of {len(points)} points ignored", fontsize=11)
+    panel.set_xlim(-limit_m, limit_m)
+    panel.set_ylim(-limit_m, limit_m)
+    panel.set_aspect("equal")
+    panel.set_xlabel("x (m)")
+    panel.set_ylabel("y (m)")
+    if not ignored.all():
+        figure.legend(loc="outside right upper", markerscale=6, fontsize=8, frameon=False)
+    return _render(figure)
+
+
 def write_page(path: Path, page: np.ndarray) -> None:
     """Write a page [H, W, 3] uint8 RGB as PNG, whole or not at all."""
     _, data = cv2.imencode(".png", cv2.cvtColor(page, cv2.COLOR_RGB2BGR))

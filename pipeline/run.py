@@ -1,199 +1,187 @@
-"""Run a stage over its blocks: what is to do, one worker process, retries, quarantine, progress."""
+"""Run a stage's tasks over its blocks: the plain loop, the window of a cluster, progress.
 
+Both give back small reports in the order in which blocks come to be done; what is done is known
+from the markers on disk alone, so a lost report loses nothing.
+"""
+
+import collections
 import contextlib
-import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection
+import pickle
+import queue
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from pipeline.blocks import BlockReport, Quarantined, is_done, quarantined_frames
-from pipeline.errors import UserError, check
-from pipeline.index import Index
+from pipeline.child import Child
+from pipeline.errors import UserError
+from pipeline.job import BlockReport, BlockTask, Job, Quarantined
+from pipeline.plan import Plan
 from pipeline.progress import Progress
-from pipeline.store import Store
-from pipeline.worker import BlockTask, Job, serve
+from pipeline.remote import compute_remotely, survives_remotely
+from pipeline.store import open_store
 
-START_TIMEOUT_S = 600  # importing and loading a model from a slow disk
+if TYPE_CHECKING:  # 0.6 s that the plain loop need not spend
+    from distributed import Future
 
+    from pipeline.cluster import Cluster
 
-def choose_blocks(
-    store: Store, index: Index, rows: np.ndarray, shard: tuple[int, int] = (0, 1)
-) -> list[int]:
-    """Return the blocks that hold a chosen row, in order, those of shard i of n only."""
-    size = store.header.frames_per_block
-    blocks = sorted({int(row) // size for row in rows})
-    check(
-        bool(blocks),
-        f"{store.header.dataset}: at least one frame must be chosen, got none of {len(index)}; "
-        "check --scenes and --limit",
-    )
-    number, count = shard
-    return [block for block in blocks if block % count == number]
+BUSY_WAIT_S = 1.0  # before asking again for a block that another command computes
+Tasks = collections.deque[BlockTask]  # more may be added while they are computed
+Reports = Iterator[tuple[BlockTask, BlockReport]]
 
 
-def plan(
-    store: Store, index: Index, blocks: Sequence[int], retry_quarantined: bool = False
-) -> list[BlockTask]:
-    """Return the tasks that are not done yet; done blocks with quarantined frames if asked."""
-    tasks = []
-    for block in blocks:
-        rows = store.block_rows(block)
-        if not is_done(store, block, index.rows_hash(rows.start, rows.stop)):
-            tasks.append(BlockTask(block))
-        elif retry_quarantined and (lost := quarantined_frames(store, block)):
-            tasks.append(BlockTask(block, only=tuple(frame.row for frame in lost)))
-    return tasks
-
-
-def run_tasks(
-    job: Job, tasks: Sequence[BlockTask], store: Store, index: Index, timeout_s: float
-) -> None:
-    """Compute the tasks one after the other in a persistent worker process.
+def run_tasks(job: Job, work: Plan, cluster: "Cluster | None") -> None:
+    """Compute the tasks of a plan, block by block.
 
     Args:
-        job: what the worker opens.
-        tasks: blocks to do.
-        store: for the number of frames of each block.
-        index: for the names of frames.
-        timeout_s: a frame that takes longer counts as hung.
+        job: what the workers open.
+        work: what is to do.
+        cluster: where; None = here, one after the other.
+
+    Raises:
+        UserError: nothing more can be done (disk full, store rebuilt, scheduler gone).
     """
-    if not tasks:
+    if not work.tasks:
         return
-    num_quarantined = 0
-    num_frames = sum(len(task.only or store.block_rows(task.block)) for task in tasks)
-    progress = Progress(job.stage, num_frames)
-    worker = _Worker(job, index, timeout_s)
+    if cluster:
+        cluster.expect_workers(job)
+    progress, todo = Progress(job.stage, work.num_frames), Tasks(work.tasks)
+    num_quarantined = others = 0  # others: blocks that another command computed
+    busy: set[int] = set()
+    reports = _compute_on(cluster, job, todo) if cluster else _compute_here(job, todo, progress)
+    for task, report in reports:
+        if report.outcome == "busy":
+            todo.append(task)
+            busy.add(task.block)
+            if all(left.block in busy for left in todo):
+                time.sleep(BUSY_WAIT_S)
+                progress.advance(0, "waiting for blocks that another command computes")
+            continue
+        others += report.outcome == "found done"
+        num_quarantined += len(report.quarantined)
+        if cluster:
+            progress.advance(report.num_frames, cluster.note())
+    notes = [f"{num_quarantined} quarantined"] if num_quarantined else []
+    notes += [f"{others} blocks done by another command"] if others else []
+    progress.close(", ".join(notes))
+
+
+def _compute_here(job: Job, todo: Tasks, progress: Progress) -> Reports:
+    child = Child(job)
     try:
-        for task in tasks:
-            report = worker.compute(task, progress)
-            num_quarantined += len(report.quarantined)
+        while todo:
+            task = todo.popleft()
+            yield task, child.compute(task, progress.advance)
     finally:
-        worker.stop()
-    progress.close(f"{num_quarantined} quarantined" if num_quarantined else "")
+        child.stop()
 
 
-@contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Set variables that a child process must find before its first import.
+def _compute_on(cluster: "Cluster", job: Job, todo: Tasks) -> Reports:
+    """Keep at most as many blocks in flight as the workers have threads.
 
-    One numba thread per worker: HDBSCAN's threads wait actively, so that on a busy machine of two
-    cores a KITTI frame took 17 to 96 s with two threads against 4 s.
+    A block whose worker was killed again and again is not blamed at once: Dask names every task
+    that lay on the dying workers. It runs again at the end, alone.
     """
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
+    payload = pickle.dumps(job)
+    window = _Window(cluster, payload, {"GPU": 1} if job.needs_gpu else None)
+    suspects = Tasks()
+    while todo or window.flying or suspects:
+        num_slots = cluster.num_slots(job)
+        while todo and len(window.flying) < num_slots:
+            window.submit(todo.popleft())
+        for task, report in window.finished():
+            if report is None:
+                suspects.append(task)
             else:
-                os.environ[name] = value
+                yield task, report
+        if suspects and not todo and not window.flying:
+            task = suspects.popleft()
+            yield task, _compute_suspect(window, job, task)
+    cluster.release(payload)
 
 
-class _Lost(Exception):
-    """The worker hung or died on a frame."""
-
-    def __init__(self, row: int | None, how: str) -> None:
-        super().__init__(how)
-        self.row, self.how = row, how
-
-
-class _Worker:
-    """A worker process that is started again whenever it is lost."""
-
-    def __init__(self, job: Job, index: Index, timeout_s: float) -> None:
-        self.job, self.index, self.timeout_s = job, index, timeout_s
-        self.process: multiprocessing.process.BaseProcess | None = None
-        self.connection: Connection | None = None
-
-    def compute(self, task: BlockTask, progress: Progress) -> BlockReport:
-        """Return the block's report; frames that take the worker down are quarantined."""
-        given_up = {q.row: q for q in task.skip}
-        forgiven: set[int] = set()
-        shown = 0
-        while True:
-            try:
-                self._start()
-                self.row = None
-                self.connection.send(BlockTask(task.block, tuple(given_up.values()), task.only))
-                seen = 0
-                while (message := self._receive(self.timeout_s))[0] == "frame":
-                    seen += 1
-                    if seen > shown + 1:  # the frame before this one is complete
-                        progress.advance()
-                        shown += 1
-                report = message[1]
-                progress.advance(report.num_frames - shown)
-                return report
-            except _Lost as lost:
-                self.stop()
-                if lost.row is None:
-                    raise UserError(
-                        f"{self.job.stage}: worker must start and read its block, got "
-                        f"'{lost.how}'; "
-                        "look at the messages above, or run with more memory or --timeout"
-                    ) from lost
-                if lost.row in forgiven or not self._survives(lost.row):
-                    name = self.index.frame(lost.row).frame_id
-                    given_up[lost.row] = Quarantined(lost.row, name, f"{lost.how}, twice", "")
-                forgiven.add(lost.row)
-
-    def _survives(self, row: int) -> bool:
-        """Try one frame alone in a fresh process."""
-        try:
-            self._start()
-            self.connection.send(("try", row))
-            while self._receive(self.timeout_s)[0] != "alive":
-                pass
-            return True
-        except (_Lost, UserError, RuntimeError):
-            self.stop()
-            return False
-
-    def _start(self) -> None:
-        if self.process is not None:
-            return
-        # spawn: a forked child would inherit numba's and zarr's threads in an unknown state
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(self.job, theirs, os.getpid()), daemon=True
+def _compute_suspect(window: "_Window", job: Job, task: BlockTask) -> BlockReport:
+    """Compute a block alone; where workers die of it again, find its frames that kill them."""
+    report = window.alone(compute_remotely, task)
+    if report is not None:
+        return report
+    rows = task.only or open_store(job.store_path).block_rows(task.block)
+    lost = tuple(
+        Quarantined(row, "", "killed its whole worker, alone too", "")  # named by who writes it
+        for row in rows
+        if window.alone(survives_remotely, row) is None
+    )
+    report = window.alone(compute_remotely, replace(task, skip=lost)) if lost else None
+    if report is None:
+        raise UserError(
+            f"{job.stage}: block {task.block} must be computed, got its workers killed although "
+            "its frames alone are harmless; give the workers more memory"
         )
-        with _environment(NUMBA_NUM_THREADS="1"):
-            self.process.start()
-        theirs.close()
-        self.row: int | None = None
-        self._receive(START_TIMEOUT_S)
+    return report
 
-    def _receive(self, timeout_s: float) -> tuple:
-        """Return the next message.
 
-        Raises:
-            _Lost: the worker hangs or is gone.
-            UserError: it says that nothing more can be done.
+class _Window:
+    """Tasks in flight on a cluster."""
+
+    def __init__(self, cluster: "Cluster", payload: bytes, resources: dict | None) -> None:
+        self.cluster, self.payload, self.resources = cluster, payload, resources
+        self.flying: dict[Future, BlockTask] = {}
+        # not as_completed: it may wait for ever for futures of a scheduler that died
+        self._finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
+
+    def submit(self, task: BlockTask) -> None:
+        future = self._send(compute_remotely, task)
+        self.flying[future] = task
+
+    def finished(self) -> list[tuple[BlockTask, BlockReport | None]]:
+        """Return the task that finished first, or nothing after a while.
+
+        Its report is None where the workers that had it were killed.
         """
         try:
-            if not self.connection.poll(timeout_s):
-                raise _Lost(self.row, f"took longer than {timeout_s:g} s")
-            message = self.connection.recv()
-        except (EOFError, ConnectionError) as error:
-            self.process.join(5)
-            raise _Lost(self.row, f"killed its process (exit {self.process.exitcode})") from error
-        if message[0] == "frame":
-            self.row = message[1]
-        if message[0] == "fatal":
-            if message[2]:
-                raise RuntimeError(f"{message[1]}\n{message[2]}")
-            raise UserError(message[1])
-        return message
+            future = self._finished.get(timeout=1.0)
+        except queue.Empty:
+            self.cluster.check_alive()
+            return []
+        return [(self.flying.pop(future), self._result(future))] if future in self.flying else []
 
-    def stop(self) -> None:
-        """End the process; a later compute starts another."""
-        if self.process is not None:
-            self.connection.close()
-            self.process.kill()
-            self.process.join()
-            self.process = None
+    def alone(self, function: Callable, what: BlockTask | int) -> Any:
+        """Return what a function gives on a worker with nothing else in flight, None as above."""
+        future = self._send(function, what)
+        while future.status == "pending":
+            self.cluster.check_alive()
+            with contextlib.suppress(queue.Empty):
+                self._finished.get(timeout=1.0)
+        return self._result(future)
+
+    def _result(self, future: "Future") -> Any:
+        """Take a result off the cluster: one that stays is computed again when its worker dies."""
+        from distributed.client import CancelledError
+        from distributed.scheduler import KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker:
+            return None
+        except (CancelledError, OSError) as error:
+            self.cluster.check_alive()
+            raise UserError(
+                f"{self.cluster.address}: tasks must be left to run, got one cancelled by somebody "
+                "else; run again"
+            ) from error
+        finally:
+            future.release()
+
+    def _send(self, function: Callable, what: BlockTask | int) -> "Future":
+        future = self.cluster.client.submit(
+            function,
+            self.payload,
+            what,
+            key=f"{function.__name__}-{uuid.uuid4().hex}",
+            resources=self.resources,
+            pure=False,
+        )
+        future.add_done_callback(self._finished.put)
+        return future

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from pipeline.config import config_hash, override, to_plain
 from pipeline.errors import UserError, unknown_name
 from pipeline.graph import STAGES, stage_arrays
 from pipeline.index import Index
+from pipeline.job import Job, Limits
+from pipeline.making import larger, open_or_create, open_same
 from pipeline.manifest import Manifest
 from pipeline.schema import Capacity
-from pipeline.store import Header, Store, open_or_create
+from pipeline.store import Header, Store, open_store
 from pipeline.superpixels.table import SOURCES
-from pipeline.worker import Job
+from pipeline.taxonomy import Taxonomy
 
 SLICE_BYTES = 256 * 2**20  # largest slice of one array that a block may hold in memory
 
@@ -87,6 +90,7 @@ def prepare(
     settings: tuple[str, ...] = (),
     rebuild: bool = False,
     device: str = "cpu",
+    limits: Limits | None = None,
     dry_run: bool = False,
 ) -> tuple[Job, Store | None]:
     """Open (or make) a stage's store and return it with the job that computes its blocks.
@@ -99,18 +103,17 @@ def prepare(
         settings: 'key=value' overrides of the stage's config.
         rebuild: replace a store of other settings.
         device: torch device of model-based sources.
+        limits: of a frame's time, tries and memory.
         dry_run: make and replace nothing; a store that is missing comes back as None.
 
     Raises:
         UserError: unknown stage, source or key, or a store of other settings.
     """
-    stage, size = STAGES[name.stage], index.capacity()
+    path, stage = place.folder / store_name(name, source), STAGES[name.stage]
+    size = _room(path, index)
     check_label(source, source.partition("@")[2])
-    if name.stage == "superpixels" and not size.num_cameras:
-        raise UserError(
-            f"data set '{place.manifest.name}': stage superpixels needs cameras, got none; "
-            "use this data set for probing and fine-tuning"
-        )
+    if reason := why_not(name.stage, index):
+        raise UserError(f"data set '{place.manifest.name}': stage {name.stage} {reason}")
     source_name = source.partition("@")[0]
     config, stored, version, categories = _stage_config(name, source_name, place.root, settings)
     arrays = stage_arrays(name.stage, size, index.has_instances, categories)
@@ -123,12 +126,11 @@ def prepare(
         capacity=size,
         frames_per_block=_block_frames(stage.frames_per_block, arrays),
     )
-    path = place.folder / store_name(name, source)
     attributes = _attributes(name.stage, place.manifest, index)
-    if dry_run and not path.exists():
-        store = None
+    if dry_run:
+        store = open_same(path, header, attributes, rebuild)
     else:
-        store = open_or_create(path, header, arrays, attributes, rebuild and not dry_run)
+        store = open_or_create(path, header, arrays, attributes, rebuild)
     job = Job(
         stage=name.stage,
         dataset=place.manifest.name,
@@ -140,8 +142,50 @@ def prepare(
         arrays=tuple(arrays),
         store_id=store.attributes["store_id"] if store else "",
         device=device,
+        limits=limits or Limits(),
     )
     return job, store
+
+
+def _room(path: Path, index: Index) -> Capacity:
+    """Return the sizes that the store must have: those of the index, or what it has room for.
+
+    A store never shrinks: a scan that was replaced by a smaller one leaves it as it is.
+    """
+    size = index.capacity()
+    try:
+        room = larger(open_store(path).header.capacity, size)
+    except UserError:  # none there, or one that cannot be read; making.py says what to do
+        return size
+    return dataclasses.replace(room, num_frames=size.num_frames, num_cameras=size.num_cameras)
+
+
+def check_settings(
+    names: Sequence[StageName], source: str, place: Place, settings: tuple[str, ...]
+) -> None:
+    """Check every stage's settings and the files they name before the first store is made.
+
+    Raises:
+        UserError: unknown source or key, or a file that a source needs is not there.
+    """
+    for name in names:
+        _stage_config(name, source.partition("@")[0], place.root, settings)
+
+
+def why_not(stage: str, index: Index) -> str:
+    """Return why a stage cannot run on a data set, '' where it can."""
+    if stage in ("superpixels", "projections") and not index.cameras:
+        return "needs cameras, got none; use this data set for probing and fine-tuning"
+    if stage == "segments" and not index.has_pairs:
+        return "needs pairs of frames with poses, got none; use this data set without segments"
+    return ""
+
+
+def usable_stages(names: list[StageName], index: Index) -> tuple[list[StageName], list[str]]:
+    """Return the stages that a data set can run, and one line per one that it cannot."""
+    reasons = {name: why_not(name.stage, index) for name in names}
+    lines = [f"stage {name.stage} left out: it {why}" for name, why in reasons.items() if why]
+    return [name for name in names if not reasons[name]], lines
 
 
 def _stage_config(
@@ -165,6 +209,8 @@ def _stage_config(
         module.check_config(config)
     stored = {"source": source} if name.stage == "superpixels" else {}
     stored |= {k: v for k, v in to_plain(config).items() if k not in machine_fields}
+    if name.stage == "superpixels" and hasattr(module, "identify"):
+        stored |= module.identify(config)
     return config, stored, version, categories
 
 
@@ -175,19 +221,27 @@ def _attributes(stage: str, manifest: Manifest, index: Index) -> dict[str, Any]:
         "store_scale": index.store_scale,
     }
     if stage == "frames":
-        attributes |= {
+        attributes |= _plain(manifest.taxonomy()) | {
             "scenes": index.scenes(),
-            "classes": list(manifest.classes),
-            "colors": {name: list(color) for name, color in manifest.colors.items()},
-            "raw_to_train": {str(raw): train for raw, train in manifest.raw_to_train.items()},
-            "label_map_hash": manifest.label_map_hash(),
             "num_rings": manifest.num_rings,
             "intensity_max": manifest.intensity_max,
             "intensity_offset": manifest.intensity_offset,
+            "intensity_squash": manifest.intensity_squash,
+            "taxonomies": {name: _plain(t) for name, t in manifest.taxonomies.items()},
             "few_shot": manifest.few_shot,
             "metric": manifest.metric,
         }
     return attributes
+
+
+def _plain(taxonomy: Taxonomy) -> dict[str, Any]:
+    """Return what readers of a store need of a taxonomy, under the names of the default's."""
+    return {
+        "classes": list(taxonomy.classes),
+        "colors": {name: list(color) for name, color in taxonomy.colors.items()},
+        "raw_to_train": {str(raw): train for raw, train in taxonomy.raw_to_train.items()},
+        "label_map_hash": taxonomy.content_hash(),
+    }
 
 
 def _block_frames(wanted: int, arrays: list) -> int:

@@ -1,29 +1,20 @@
-"""Zarr stores: create, open, read a frame. Writing a block is blocks.py's.
+"""Zarr stores: open, read a frame. Making a store is making.py's, writing a block blocks.py's.
 
-One store per stage (and source or settings), frames along axis 0, one shard per block. A store's
-attributes carry the whole config, so a store made with other settings is refused, never mixed.
+One store per stage (and source or settings), frames along axis 0, one shard per block and array
+(more in a store that grew, see making.py). A store's attributes carry the whole config.
 """
 
-import json
-import os
-import shutil
-import tempfile
-import uuid
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import ZstdCodec
 
-from pipeline.config import differences
 from pipeline.errors import UserError
 from pipeline.marker import marker_folder, read_marker
-from pipeline.schema import SCHEMA_VERSION, ArraySpec, Capacity
-
-COMPRESSION_LEVEL = 3  # zstd: 6 images of ids at 1600x900 in 0.1 s; level 9 takes 5x for 8 % less
+from pipeline.schema import SCHEMA_VERSION, Capacity
 
 
 @dataclass(frozen=True)
@@ -78,13 +69,42 @@ class Store:
             except (KeyError, ValueError, TypeError) as error:
                 raise UserError(
                     f"{self.path}: array '{name}' must be readable, got {type(error).__name__}; "
-                    f"rerun 'make stage STAGE={self.header.stage} ARGS=--rebuild'"
+                    "run 'make verify', or make it again with ARGS=--rebuild"
                 ) from error
         return self._arrays[name]
 
     def marker_path(self, block: int) -> Path:
         """Return the path of a block's marker."""
         return marker_folder(self.path) / f"{block}.json"
+
+    def shard_paths(self, name: str, block: int) -> list[Path]:
+        """Return the files of an array's block: one, or several where the array grew sideways.
+
+        Those past the first may be missing: all that they would hold is fill values.
+        """
+        array = self.array(name)
+        first = array.shards or array.chunks
+        counts = [-(-size // side) for size, side in zip(array.shape[1:], first[1:], strict=True)]
+        folder = self.path / name / "c" / str(block)
+        return [
+            folder.joinpath(*map(str, place))
+            for place in itertools.product(*(range(count) for count in counts))
+        ]
+
+    def stored_bytes(self, name: str, block: int) -> int:
+        """Return the bytes of an array's block on disk, 0 where its first shard is missing."""
+        first, *others = self.shard_paths(name, block)
+        try:
+            return first.stat().st_size + sum(p.stat().st_size for p in others if p.exists())
+        except FileNotFoundError:
+            return 0
+
+    def damage(self, block: int, marker: dict[str, Any]) -> str | None:
+        """Return which array's files lack the sizes that the marker tells, or None."""
+        for name, size in marker["bytes"].items():
+            if (found := self.stored_bytes(name, block)) != size:
+                return f"{name}: {found} bytes on disk, not {size}"
+        return None
 
     def read(self, name: str, row: int, *where: int | slice) -> np.ndarray:
         """Return one frame of an array, or the part of it that `where` selects.
@@ -117,6 +137,8 @@ class Store:
             marker = read_marker(self.marker_path(block))
             if marker is None:
                 return f"block {block} not done"
+            if damage := self.damage(block, marker):  # a missing shard would read as zeros
+                return f"block {block} damaged ({damage})"
             self._quarantined[block] = {q["row"]: q["reason"] for q in marker["quarantined"]}
         reason = self._quarantined[block].get(row)
         return f"quarantined ({reason})" if reason else None
@@ -153,110 +175,5 @@ def open_store(path: Path) -> Store:
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
         raise UserError(
             f"{path}: must be a readable Selkie store, got {type(error).__name__}; "
-            "make it again with ARGS=--rebuild"
+            "run 'make verify', which mends metadata, or make it again with ARGS=--rebuild"
         ) from error
-
-
-def open_or_create(
-    path: Path,
-    header: Header,
-    arrays: Sequence[ArraySpec],
-    attributes: dict[str, Any],
-    rebuild: bool = False,
-) -> Store:
-    """Open the store of this header, making it where it is missing, growing it where frames came.
-
-    Args:
-        path: `<stores>/<dataset>/<name>.zarr`.
-        header: what the store must be.
-        arrays: its arrays.
-        attributes: further attributes for readers (classes, label map, camera names).
-        rebuild: replace a store of another header, or a damaged one, instead of refusing it.
-
-    Raises:
-        UserError: a store of another header stands there; says what differs.
-    """
-    if path.exists():
-        try:
-            _check_same(open_store(path), header, arrays, attributes)
-        except UserError:
-            if not rebuild:
-                raise
-            remove_store(path)
-    if not path.exists():
-        _create(path, header, arrays, attributes)
-    store = open_store(path)
-    if header.capacity.num_frames > store.header.capacity.num_frames:
-        _grow(path, header, attributes)
-        store = open_store(path)
-    return store
-
-
-def _check_same(
-    store: Store, header: Header, arrays: Sequence[ArraySpec], attributes: dict[str, Any]
-) -> None:
-    """Refuse a store of another header or attributes, or one that lacks an array."""
-    found = replace(store.header, capacity=replace(store.header.capacity, num_frames=0))
-    wanted = replace(header, capacity=replace(header.capacity, num_frames=0))
-    changes = differences(_plain(found), _plain(wanted)) + differences(
-        store.attributes, _plain(attributes), "attributes"
-    )
-    # the hash follows the config; scenes come with growth; the id is the store's own
-    passed = ("config_hash", "attributes.scenes", "attributes.store_id")
-    changes = [line for line in changes if not line.startswith(passed)]
-    if changes:
-        raise UserError(
-            f"{store.path}: was made with other settings ({'; '.join(changes[:4])}); "
-            "use those, or make it again with ARGS=--rebuild"
-        )
-    for spec in arrays:
-        store.array(spec.name)
-
-
-def remove_store(path: Path) -> None:
-    """Remove a store and its markers; these go first, so that a kill leaves nothing 'done'."""
-    shutil.rmtree(marker_folder(path), ignore_errors=True)
-    trash = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.removed-"))
-    os.replace(path, trash / path.name)
-    shutil.rmtree(trash)
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(asdict(value) if isinstance(value, Header) else value))
-
-
-def _create(path: Path, header: Header, arrays: Sequence[ArraySpec], attributes: dict) -> None:
-    """Make the store in a temporary folder and rename it; a race's loser keeps the winner's."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # markers without a store belong to one that was removed by hand: they say 'done' of nothing
-    shutil.rmtree(marker_folder(path), ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.new-"))
-    try:
-        group = zarr.create_group(folder / path.name, zarr_format=3)
-        for spec in arrays:
-            group.create_array(
-                spec.name,
-                shape=(header.capacity.num_frames, *spec.frame_shape),
-                chunks=(1, *spec.chunk),
-                shards=(header.frames_per_block, *spec.frame_shape),
-                dtype=spec.dtype,
-                fill_value=spec.fill,
-                compressors=[ZstdCodec(level=COMPRESSION_LEVEL, checksum=True)],
-            )
-        identity = {"store_id": uuid.uuid4().hex}  # a rebuilt store is another one
-        group.attrs.update({"header": _plain(header), **_plain(attributes), **identity})
-        try:
-            os.rename(folder / path.name, path)
-        except OSError:
-            if not path.exists():
-                raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _grow(path: Path, header: Header, attributes: dict) -> None:
-    """Lengthen every array to the index's frames; old rows keep their numbers and their data."""
-    group = zarr.open_group(path, mode="r+", zarr_format=3)
-    for _, array in group.arrays():
-        array.resize((header.capacity.num_frames, *array.shape[1:]))
-    group.attrs.update({"header": _plain(header), **_plain(attributes)})

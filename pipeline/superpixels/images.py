@@ -1,7 +1,7 @@
 """Superpixels from PNG files: somebody else's masks, or the synthetic city's ground truth.
 
 In: `<folder>/<camera token>.png`, one channel, 8 or 16 bit, native size, 0 = none. Out: those ids,
-number for number, so that export after import gives the same files.
+number for number, so that export after import gives the same files (unless large ones are cut).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ import numpy as np
 
 from pipeline.errors import UserError, check
 from pipeline.image import decode_ids
-from pipeline.regions import Segmentation
+from pipeline.regions import Segmentation, split_large
+from pipeline.slic_regions import SlicConfig, slic_regions
 from pipeline.types import Camera
 
 VERSION = 1
@@ -24,6 +25,7 @@ class Config:
     """Where the files are; a fact of the import, so it has no default that works."""
 
     folder: str = ""  # folder of the PNG files; `oracle` is <root>/oracle
+    split_above: float = 0.0  # share of the image above which SLIC cuts a segment; 0 = never
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,13 @@ class Images:
     """The loaded source."""
 
     folder: Path
+    split_above: float
 
     def segment(self, image_rgb: np.ndarray, camera: Camera) -> Segmentation:
         """Return the ids of this camera's file.
 
         Args:
-            image_rgb: not needed by this source.
+            image_rgb: [H, W, 3] uint8, only to cut large segments.
             camera: its token names the file, its native size is the one expected.
 
         Raises:
@@ -57,7 +60,10 @@ class Images:
             f"got {ids.dtype} {list(ids.shape)} in {path}; "
             f"save one gray channel (no palette, no RGB) at native image size",
         )
-        return Segmentation(ids.astype(np.uint16))
+        ids = ids.astype(np.uint16)
+        if self.split_above:
+            ids = split_large(ids, slic_regions(image_rgb, SlicConfig()), self.split_above)
+        return Segmentation(ids)
 
 
 def check_config(config: Config) -> None:
@@ -74,4 +80,4 @@ def check_config(config: Config) -> None:
 def load(config: Config, device: str) -> Images:
     """Return the source of a folder; errors as `check_config`."""
     check_config(config)
-    return Images(Path(config.folder).expanduser())
+    return Images(Path(config.folder).expanduser(), config.split_above)

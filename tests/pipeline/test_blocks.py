@@ -6,8 +6,10 @@ import pytest
 
 from pipeline import blocks
 from pipeline.errors import UserError
+from pipeline.making import open_or_create, remove_store
 from pipeline.schema import ArraySpec, Capacity
-from pipeline.store import Header, open_or_create, open_store, remove_store
+from pipeline.store import Header, open_store
+from pipeline.verify import verify
 
 ARRAYS = [
     ArraySpec("ids", (2, 6, 5), (1, 6, 5), "uint16", 0),
@@ -55,9 +57,9 @@ def test_blocks_cut_the_frames_and_read_back(store):
 def test_all_zero_blocks_are_files_too(store):
     zeros = {name: np.zeros_like(values) for name, values in slices(store, 0).items()}
     blocks.write_block(store, 0, zeros, "rows0", (), 1.0)
-    assert blocks.shard_path(store, "ids", 0).stat().st_size > 0
+    assert store.shard_paths("ids", 0)[0].stat().st_size > 0
     assert blocks.is_done(store, 0, "rows0")
-    blocks.shard_path(store, "ids", 0).unlink()
+    store.shard_paths("ids", 0)[0].unlink()
     assert not blocks.is_done(store, 0, "rows0")  # a deleted shard would read as zeros
 
 
@@ -80,7 +82,7 @@ def test_done_means_marker_and_rows_and_sizes(store):
     assert blocks.is_done(store, 0, "rows0")
     assert not blocks.is_done(store, 0, "other rows")
     assert not blocks.is_done(store, 1, "rows1")
-    shard = blocks.shard_path(store, "count", 0)
+    shard = store.shard_paths("count", 0)[0]
     shard.write_bytes(shard.read_bytes()[:-1])
     assert not blocks.is_done(store, 0, "rows0")
 
@@ -94,25 +96,70 @@ def flip_bit(path, position):
 @pytest.mark.parametrize("name", ["ids", "count"])
 def test_verify_finds_every_flipped_bit_and_a_rewrite_repairs(store, name):
     written = [write(store, block) for block in range(3)]
-    size = blocks.shard_path(store, name, 1).stat().st_size
+    size = store.shard_paths(name, 1)[0].stat().st_size
     for position in [0, size // 3, size // 2, size - 9, size - 1]:
-        flip_bit(blocks.shard_path(store, name, 1), position)
-        good, bad = blocks.verify(store.path)
+        flip_bit(store.shard_paths(name, 1)[0], position)
+        good, bad = verify(store.path)
         assert (good, len(bad)) == (2, 1)
         assert bad[0].startswith(f"block 1: {name}")
         assert not store.marker_path(1).exists()
         blocks.write_block(store, 1, written[1], "rows1", (), 1.0)  # over a damaged shard
-        assert blocks.verify(store.path) == (3, [])
+        assert verify(store.path) == (3, [])
     np.testing.assert_array_equal(open_store(store.path).read(name, 3), written[1][name][0])
 
 
 def test_reading_a_damaged_shard_says_what_to_do(store):
     write(store, 0)
-    shard = blocks.shard_path(store, "ids", 0)
+    shard = store.shard_paths("ids", 0)[0]
     flip_bit(shard, shard.stat().st_size // 3)
     with pytest.raises(UserError, match="must be readable.*make verify"):
         for row in range(3):
             open_store(store.path).read("ids", row)
+
+
+def test_a_reader_never_meets_a_missing_shard(store, monkeypatch):
+    """Between any two steps of a rewrite, an open reader that trusts the old marker reads right."""
+    import os
+
+    written, reader, seen = write(store, 0), open_store(store.path), []
+    assert reader.missing(0) is None
+    replace_file = os.replace
+
+    def look_and_replace(source, target):
+        for name in ("ids", "count"):
+            seen.append(np.array_equal(reader.read(name, 0), written[name][0]))
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", look_and_replace)
+    write(store, 0)
+    assert len(seen) == 6  # before each of two shards and the marker
+    assert all(seen)
+
+
+def test_a_reader_refuses_a_shard_that_is_missing_or_cut(store):
+    for damage in (lambda p: p.unlink(), lambda p: p.write_bytes(p.read_bytes()[:-1])):
+        write(store, 0)
+        damage(store.shard_paths("count", 0)[0])
+        with pytest.raises(UserError, match=r"block 0 damaged \(count: .*run 'make stage"):
+            open_store(store.path).read("ids", 0)
+
+
+def test_what_a_killed_writer_left_is_removed(store):
+    shard, marker = store.shard_paths("ids", 0)[0], store.marker_path(0)
+    for path in (shard, marker):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{path.name}.abc.partial").write_text("half")
+    write(store, 0)
+    assert not list(store.path.parent.rglob("*.partial"))
+
+
+def test_markers_of_before_they_had_a_checksum_count(store):
+    write(store, 0)
+    marker = json.loads(store.marker_path(0).read_bytes())
+    del marker["shapes"], marker["files"], marker["check"]
+    store.marker_path(0).write_text(json.dumps(marker))
+    assert blocks.is_done(store, 0, "rows0")
+    assert verify(store.path) == (1, [])
 
 
 def test_same_values_same_bytes(store, tmp_path):
@@ -121,7 +168,7 @@ def test_same_values_same_bytes(store, tmp_path):
     )
     write(store, 0), write(other, 0)
     for name in ("ids", "count"):
-        mine, theirs = blocks.shard_path(store, name, 0), blocks.shard_path(other, name, 0)
+        mine, theirs = store.shard_paths(name, 0)[0], other.shard_paths(name, 0)[0]
         assert mine.read_bytes() == theirs.read_bytes()
 
 
