@@ -26,7 +26,9 @@ def main() -> None:
 def store_options(command):
     """Add the options that say which stores to read (for train and eval)."""
     options = [
-        click.option("--dataset", default="synthetic", help="Name of a data set."),
+        click.option(
+            "--dataset", default="synthetic", help="Name of a data set; pretrain, table: a,b."
+        ),
         click.option("--version", help="Which of its stores, where there are several."),
         click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores."),
         click.option("--runs", type=Path, default=Path("runs"), help="Folder for all runs."),
@@ -45,6 +47,7 @@ def store_options(command):
 @click.option("--recipe", default="seal", help="Published run, see train/recipes.py.")
 @click.option("--run", "run_name", help="Name of the run [<recipe>-<data set>-<source>].")
 @click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
+@click.option("--intensity", default="slidr", help="As SLidR feeds it, or 'normalized' to 0..1.")
 @click.option("--workers", default=0, help="Loader processes; 0 reads in the trainer itself.")
 def pretrain(
     dataset: str,
@@ -58,11 +61,11 @@ def pretrain(
     recipe: str,
     run_name: str | None,
     settings: tuple[str, ...],
+    intensity: str,
     workers: int,
 ) -> None:
     """Pretrain a network; a finished run is a no-op, an unfinished one goes on."""
     from pipeline.config import override
-    from pipeline.index import find_folder
     from train.engines.table import default_engine
     from train.recipes import load_recipe
     from train.stores import StorePaths
@@ -71,11 +74,60 @@ def pretrain(
 
     set_threads()
     config = override(load_recipe(recipe), settings)
-    place = find_folder(stores, dataset, version)
-    folder = runs / (run_name or f"{recipe}-{place.name}-{source}")
+    places = find_places(stores, dataset, version)
+    named = "+".join(place.name for place in places)
+    folder = runs / (run_name or f"{recipe}-{named}-{source}")
     machine = Machine(engine or default_engine(), device, workers)
-    checkpoint = run(folder, StorePaths(place, source, segments), config, machine)
-    click.echo(checkpoint)
+    paths = tuple(StorePaths(place, source, segments, intensity=intensity) for place in places)
+    click.echo(run(folder, paths, config, machine))
+
+
+def find_places(stores: Path, datasets: str, version: str | None) -> list[Path]:
+    """Return the store folders of 'a,b,c'."""
+    from pipeline.errors import check
+    from pipeline.index import find_folder
+
+    names = [name.strip() for name in datasets.split(",") if name.strip()]
+    check(
+        len(names) == len(set(names)) and (version is None or len(names) == 1),
+        f"--dataset: must name each data set once, and --version only one, got {datasets} and "
+        f"{version}; write a version into the name, like nuscenes-v1.0-mini",
+    )
+    return [find_folder(stores, name, version) for name in names]
+
+
+@main.command()
+@click.argument("recipe")
+@click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
+def show(recipe: str, settings: tuple[str, ...]) -> None:
+    """Print the complete config of a recipe, line by line as --set takes it."""
+    from pipeline.config import override, to_plain
+    from train.recipes import load_recipe
+
+    for line in _lines(to_plain(override(load_recipe(recipe), settings))):
+        click.echo(line)
+
+
+def _lines(plain: dict, where: str = ""):
+    for key, value in plain.items():
+        if isinstance(value, dict):
+            yield from _lines(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
+
+
+@main.command()
+@click.argument("source", type=Path)
+@click.argument("target", type=Path)
+def convert(source: Path, target: Path) -> None:
+    """Write a pretrained network as TARGET.safetensors with a card, or as SLidR's TARGET.pt.
+
+    SOURCE: a run's checkpoint.pt, SLidR's, ST-SLidR's or Seal's published file, or .safetensors.
+    """
+    from train.convert import convert as run
+
+    for path in run(source, target):
+        click.echo(path)
 
 
 @main.command()

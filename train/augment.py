@@ -29,6 +29,7 @@ class Config:
     aspect: tuple[float, float] = (14 / 9, 17 / 9)  # of the crop, width / height, before resizing
     cuboid: float = 0.2  # longest dropped cuboid, fraction of the cloud's extent; 0 = none
     min_pairs: int = 1024  # an image keeps this many pairs; one that has fewer keeps 75 %
+    same_turn: bool = False  # t+n turns and flips as t does; NOT STATED, ours is each on its own
 
 
 @dataclass(frozen=True)

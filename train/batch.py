@@ -50,7 +50,7 @@ class Batch:
     """What one step sees."""
 
     frames: tuple[Clouds, ...]  # t, t+n; only samples with a successor have voxels in the second
-    num_segments: int
+    segment_sample: Tensor  # [S] int64, sample that owns each segment
     images: Tensor  # [I, 3, h, w] uint8, of all samples
     ids: Tensor  # [I, h, w] int32
     pair_voxel: Tensor  # [M] int64, row of frames[0]
@@ -59,6 +59,11 @@ class Batch:
     pair_col: Tensor  # [M] int64
     num_samples: int
     num_fallbacks: int
+
+    @property
+    def num_segments(self) -> int:
+        """S, over all samples."""
+        return len(self.segment_sample)
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device."""
@@ -112,7 +117,7 @@ def collate(samples: list[Sample]) -> Batch:
 
     return Batch(
         frames=frames,
-        num_segments=int(starts[-1]),
+        segment_sample=torch.arange(len(samples)).repeat_interleave(torch.tensor(num_segments)),
         images=join("images"),
         ids=join("ids"),
         pair_voxel=join("pair_voxel", voxel_starts),

@@ -1,6 +1,7 @@
 """Checkpoints: tensors and plain Python only, written whole or not at all, loaded weights-only."""
 
 import io
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,14 @@ def load_into(module: nn.Module, state: dict[str, torch.Tensor], where: str) -> 
     """Load a state dict whose keys and shapes must be the module's.
 
     Raises:
-        UserError: a checkpoint of another network; says how many keys differ and shows the first.
+        UserError: a checkpoint of another network; says how many keys differ, lists them on
+            standard error.
     """
     wanted = {key: list(value.shape) for key, value in module.state_dict().items()}
     found = {key: list(value.shape) for key, value in state.items()}
     wrong = differences(found, wanted)
     if wrong:
+        print("\n".join([f"{where}: key: in the file -> in the network", *wrong]), file=sys.stderr)
         raise UserError(
             f"{where}: must fit this network, got one with {len(wrong)} other keys or shapes "
             f"(first '{wrong[0]}'); give the recipe it was made with"

@@ -50,6 +50,7 @@ def info_nce_to(
     target: Tensor,
     temperature: float,
     weight: Tensor | None = None,
+    allowed: Tensor | None = None,
 ) -> Tensor:
     """Return the weighted mean over anchors of -log softmax_j(<a, c_j> / tau) at the target.
 
@@ -59,6 +60,8 @@ def info_nce_to(
         target: [A] int64 in 0 .. S - 1, each anchor's positive.
         temperature: > 0.
         weight: [A] float, >= 0, each anchor's share before division by their sum; None = equal.
+        allowed: [A, S] bool, the candidates in each anchor's denominator, its target among them;
+            None = all.
 
     Returns:
         Scalar float32.
@@ -76,6 +79,8 @@ def info_nce_to(
         raise ValueError(f"info_nce: temperature must be > 0, got {temperature}; 0.07 is usual")
     with torch.autocast(anchors.device.type, enabled=False):
         logits_AS = anchors.float() @ candidates.float().T / temperature
+        if allowed is not None:
+            logits_AS = logits_AS.masked_fill(~allowed, -torch.inf)
         if weight is None:
             return F.cross_entropy(logits_AS, target)
         losses_A = F.cross_entropy(logits_AS, target, reduction="none")

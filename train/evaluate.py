@@ -1,5 +1,7 @@
 """A trained network on labeled frames: the confusion matrix over all their points."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +14,14 @@ from train.stores import Stores
 from train.voxelize import VoxelConfig
 
 
+@dataclass(frozen=True)
+class Confusions:
+    """Confusion matrices [K, K] int64, rows = truth."""
+
+    points: Tensor  # over all points
+    seen: Tensor | None  # over the points that a camera sees; None = projections are not known
+
+
 def evaluate(
     network: MinkUNet,
     stores: Stores,
@@ -19,13 +29,14 @@ def evaluate(
     num_classes: int,
     voxels: VoxelConfig,
     device: str = "cpu",
-) -> Tensor:
-    """Return the confusion matrix [K, K] int64 over all points of the frames.
+) -> Confusions:
+    """Return the confusion matrices over the points of the frames.
 
     Each point takes the prediction of its own voxel; no augmentation (method.md 6.1).
     """
     network.eval()
     total = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+    total_seen = torch.zeros_like(total) if stores.holds("projections", rows) else None
     progress = Progress("evaluate", len(rows))
     for row in rows.tolist():
         cloud = make_cloud(stores.points(row), np.zeros(0, np.uint16), voxels)
@@ -33,7 +44,11 @@ def evaluate(
             features, coordinates = join_cells([cloud])
             predicted = network(features.to(device), coordinates.to(device)).argmax(1).cpu()
         points = predicted[torch.from_numpy(cloud.voxel_idx)]
-        total += confusion(torch.from_numpy(stores.labels(row)), points, num_classes)
+        labels = torch.from_numpy(stores.labels(row))
+        total += confusion(labels, points, num_classes)
+        if total_seen is not None:
+            seen = torch.from_numpy(stores.seen(row, len(points)))
+            total_seen += confusion(labels[seen], points[seen], num_classes)
         progress.advance()
     progress.close()
-    return total
+    return Confusions(total, total_seen)

@@ -3,8 +3,6 @@
 In: a network (pretrained or random) and labeled frames. Out: the same network, trained.
 """
 
-import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,40 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import check
 from pipeline.progress import Progress
 from train.augment import augment_cloud
 from train.batch import Cloud, join_cells, make_cloud
+from train.downstream import Downstream, groups_of, make_sgd, set_cosine, take_step
 from train.engines.contract import Pointwise
+from train.linear import train_linear
 from train.models.minkunet import MinkUNet
 from train.segmentation_loss import IGNORED, segmentation_loss
+from train.semi_supervised import SemiSupervised, train_semi_supervised
 from train.stores import Stores
 from train.voxelize import VoxelConfig
-
-
-@dataclass(frozen=True)
-class Downstream:
-    """How the labels are used; defaults are the linear probe of method.md 5.2."""
-
-    freeze: bool = True  # only the last layer trains, the network stays in eval mode
-    lr: float = 0.05  # of the trunk; of the last layer where the trunk is frozen
-    head_lr: float | None = None  # of the new last layer; None = lr
-    epochs: int = 50
-    batch_size: int = 16
-    momentum: float = 0.9
-    dampening: float = 0.1
-    weight_decay: float = 1e-4
-    bn_momentum: float = 0.02
-    feature_passes: int | None = None  # frozen: augmented passes kept in memory; None = every epoch
-    max_voxels: int | None = None  # frozen: labeled voxels kept per frame and pass; None = all
-    calibrate: bool = False  # estimate batch-norm statistics on training scans first
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that train nothing."""
-        for name in ("epochs", "batch_size", "feature_passes", "max_voxels"):
-            value = getattr(self, name)
-            check(value is None or value >= 1, f"{name}: must be at least 1, got {value}")
 
 
 @dataclass(frozen=True)
@@ -68,8 +43,9 @@ def train_downstream(
     voxels: VoxelConfig,
     config: Downstream,
     device: str = "cpu",
+    unlabeled: np.ndarray | None = None,
 ) -> MinkUNet:
-    """Give the network a new last layer with `num_classes` outputs and train it.
+    """Give the network a new last layer with `num_classes` outputs, train it and return it.
 
     Args:
         network: changed in place; its last layer is replaced.
@@ -79,6 +55,8 @@ def train_downstream(
         voxels: grid.
         config: protocol.
         device: torch device.
+        unlabeled: [R'] index rows that `config.mean_teacher` trains on without labels; what is
+            returned is then the mean teacher.
     """
     torch.manual_seed(config.seed)
     network.final = Pointwise(network.backbone_channels, num_classes, bias=True)
@@ -89,6 +67,10 @@ def train_downstream(
     task = _Task(network, stores, rows, voxels, config, device)
     if config.freeze:
         _train_last_layer(task)
+    elif config.mean_teacher.is_on:
+        rows = np.zeros(0, np.int64) if unlabeled is None else unlabeled
+        semi = SemiSupervised(stores, task.rows, rows, voxels, config, device)
+        network = train_semi_supervised(network, _optimizer(network, config), semi)
     else:
         _train_all(task)
     return network.eval()
@@ -126,32 +108,10 @@ def labeled_cloud(
 
 
 def _train_last_layer(task: _Task) -> None:
-    """Train the last layer on features of the frozen trunk.
-
-    The trunk is frozen and in eval mode, so the features of one augmented pass are the same in
-    every epoch; `feature_passes` of them are computed once and kept (float16) instead of running
-    the trunk in every epoch, which SLidR's protocol does.
-    """
-    config, final = task.config, task.network.final
     task.network.eval()
-    optimizer = _sgd([{"params": final.parameters(), "lr": config.lr}], config)
-    kept: list[list[tuple[Tensor, Tensor]]] = []
-    progress = Progress("probe", config.epochs * len(task.rows))
-    for epoch in range(config.epochs):
-        _cosine(optimizer, epoch, config.epochs)
-        if config.feature_passes is None:
-            features = _frozen_features(task, epoch)
-        else:
-            if epoch < config.feature_passes:
-                kept.append(list(_frozen_features(task, epoch)))
-            order = np.random.default_rng((config.seed, epoch, 1)).permutation(len(task.rows))
-            features = (kept[epoch % len(kept)][i] for i in order)
-        for batch in _groups(features, config.batch_size):
-            x = torch.cat([pair[0] for pair in batch]).float()
-            y = torch.cat([pair[1] for pair in batch])
-            loss = _step(optimizer, final(x), y)
-            progress.advance(len(batch), f"loss {loss:.3f}")
-    progress.close()
+    train_linear(
+        task.network.final, lambda epoch: _frozen_features(task, epoch), len(task.rows), task.config
+    )
 
 
 def _frozen_features(task: _Task, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -172,6 +132,22 @@ def _frozen_features(task: _Task, epoch: int) -> Iterator[tuple[Tensor, Tensor]]
 def _train_all(task: _Task) -> None:
     """Train every layer; the new last one may have its own learning rate."""
     network, config, device = task.network.train(), task.config, task.device
+    optimizer = _optimizer(network, config)
+    progress = Progress("finetune", config.epochs * len(task.rows))
+    for epoch in range(config.epochs):
+        set_cosine(optimizer, epoch, config.epochs)
+        for batch in groups_of(_labeled_clouds(task, epoch), config.batch_size):
+            features, coordinates = join_cells([cloud for cloud, _, _ in batch])
+            labels = np.concatenate([labels for _, labels, _ in batch]).astype(np.int64)
+            logits = network(features.to(device), coordinates.to(device))
+            value = segmentation_loss(logits, torch.from_numpy(labels).to(device))
+            loss = take_step(optimizer, value)
+            progress.advance(len(batch), f"loss {loss:.3f}")
+    progress.close()
+
+
+def _optimizer(network: MinkUNet, config: Downstream) -> torch.optim.SGD:
+    """Return the optimizer of trunk and last layer; sets the norms' momentum of the protocol."""
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             module.momentum = config.bn_momentum
@@ -182,17 +158,7 @@ def _train_all(task: _Task) -> None:
         {"params": trunk, "lr": config.lr},
         {"params": list(network.final.parameters()), "lr": head_lr},
     ]
-    optimizer = _sgd(groups, config)
-    progress = Progress("finetune", config.epochs * len(task.rows))
-    for epoch in range(config.epochs):
-        _cosine(optimizer, epoch, config.epochs)
-        for batch in _groups(_labeled_clouds(task, epoch), config.batch_size):
-            features, coordinates = join_cells([cloud for cloud, _, _ in batch])
-            labels = np.concatenate([labels for _, labels, _ in batch]).astype(np.int64)
-            logits = network(features.to(device), coordinates.to(device))
-            loss = _step(optimizer, logits, torch.from_numpy(labels).to(device))
-            progress.advance(len(batch), f"loss {loss:.3f}")
-    progress.close()
+    return make_sgd(groups, config)
 
 
 def _labeled_clouds(
@@ -205,40 +171,3 @@ def _labeled_clouds(
         rng = np.random.default_rng((seed, epoch, 2, position))
         cloud, labels = labeled_cloud(task.stores, row, task.voxels, rng)
         yield cloud, labels, rng
-
-
-def _step(optimizer: torch.optim.SGD, logits: Tensor, labels: Tensor) -> float:
-    """Take one step and return the loss.
-
-    Raises:
-        UserError: the loss is not finite.
-    """
-    loss = segmentation_loss(logits, labels)
-    value = loss.item()
-    check(math.isfinite(value), f"downstream loss: must be finite, got {value}; lower lr, head_lr")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return value
-
-
-def _sgd(groups: list[dict], config: Downstream) -> torch.optim.SGD:
-    optimizer = torch.optim.SGD(
-        groups,
-        momentum=config.momentum,
-        dampening=config.dampening,
-        weight_decay=config.weight_decay,
-    )
-    for group in optimizer.param_groups:
-        group["first_lr"] = group["lr"]
-    return optimizer
-
-
-def _cosine(optimizer: torch.optim.SGD, epoch: int, epochs: int) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = group["first_lr"] * (1 + math.cos(math.pi * epoch / epochs)) / 2
-
-
-def _groups(items: Iterator, size: int) -> Iterator[list]:
-    while group := list(itertools.islice(items, size)):
-        yield group

@@ -5,6 +5,7 @@ number of workers gives the same batches. Workers are forked by a fork server th
 store (zarr's threads do not survive a fork) and open their own stores.
 """
 
+import copy
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,33 +17,31 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.errors import UserError
 from train.augment import augment_cloud, augment_pretrain
 from train.batch import Batch, Sample, collate, make_cloud, make_sample
+from train.mixture import Part, mixed_order
 from train.recipes import Recipe
 from train.stores import StorePaths, Stores
-
-WINDOW_BLOCKS = 8  # frames are shuffled within this many consecutive blocks of a shuffled order
-BLOCK_FRAMES = 32
 
 
 def pretrain_stages(recipe: Recipe) -> tuple[str, ...]:
     """Return the stages whose stores a recipe reads."""
-    needs_segments = recipe.losses.temporal_weight or recipe.losses.segment_weight
+    needs_segments = "segments" in recipe.losses.reads
     return ("frames", "superpixels", "projections") + (("segments",) if needs_segments else ())
 
 
 class PairDataset(Dataset):
-    """Samples by (epoch, position, row)."""
+    """Samples by (epoch, position, part, row)."""
 
-    def __init__(self, paths: StorePaths, recipe: Recipe) -> None:
-        self.paths, self.recipe = paths, recipe
-        self._stores: Stores | None = None
+    def __init__(self, places: tuple[StorePaths, ...], recipe: Recipe) -> None:
+        self.places, self.recipe = places, recipe
+        self._stores: tuple[Stores, ...] = ()
 
-    def __getitem__(self, key: tuple[int, int, int]) -> Sample | UserError:
+    def __getitem__(self, key: tuple[int, int, int, int]) -> Sample | UserError:
         """Return one augmented sample; an error as a value, so that its one line stays one."""
-        if self._stores is None:
-            self._stores = Stores(self.paths)
-        epoch, position, row = key
+        if not self._stores:
+            self._stores = tuple(Stores(paths) for paths in self.places)
+        epoch, position, part, row = key
         try:
-            return load_sample(self._stores, self.recipe, epoch, position, row)
+            return load_sample(self._stores[part], self.recipe, epoch, position, row)
         except UserError as error:
             return error
 
@@ -58,48 +57,41 @@ def load_sample(stores: Stores, recipe: Recipe, epoch: int, position: int, row: 
     paired = stores.paired_sample(row, with_segments)
     if recipe.shuffle_pairs:
         paired = replace(paired, pair_point=rng.permutation(paired.pair_point))
+    later_rng = copy.deepcopy(rng) if recipe.augment.same_turn else rng
     augmented = augment_pretrain(paired, recipe.augment, rng)
     later = None
     successor = int(stores.index.successor[row])
-    if recipe.losses.temporal_weight and successor >= 0:
+    if "successor" in recipe.losses.reads and successor >= 0:
         points = stores.points(successor)
         segment = stores.segment_ids(row, 1, len(points))
-        later = make_cloud(augment_cloud(points, rng), segment, recipe.voxels)
+        later = make_cloud(augment_cloud(points, later_rng), segment, recipe.voxels)
     fallbacks = augmented.num_cuboids_refused + augmented.num_whole_images
     return make_sample(row, augmented.sample, later, recipe.voxels, fallbacks)
 
 
-def epoch_order(rows: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Return the rows in the order of an epoch: blocks shuffled, then frames within windows.
-
-    Args:
-        rows: [R] index rows.
-        seed: of the run.
-        epoch: number of the epoch, from 0.
-    """
-    rng = np.random.default_rng((seed, epoch))
-    blocks = np.unique(rows // BLOCK_FRAMES)
-    rng.shuffle(blocks)
-    place = {block: at for at, block in enumerate(blocks.tolist())}
-    at = np.array([place[block] for block in (rows // BLOCK_FRAMES).tolist()])
-    return rows[np.lexsort((rng.random(len(rows)), at // WINDOW_BLOCKS))]
-
-
 def epoch_batches(
     paths: StorePaths, recipe: Recipe, rows: np.ndarray, epoch: int, num_workers: int
+) -> Iterator[Batch]:
+    """Yield the batches of one epoch of one data set; see `mixed_batches`."""
+    return mixed_batches((Part(paths, rows),), recipe, epoch, num_workers)
+
+
+def mixed_batches(
+    parts: tuple[Part, ...], recipe: Recipe, epoch: int, num_workers: int
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch; the last may be smaller, none is dropped.
 
     Raises:
         UserError: a store lacks a frame.
     """
-    order = epoch_order(rows, recipe.seed, epoch).tolist()
-    keys = [(epoch, position, row) for position, row in enumerate(order)]
+    rows = [part.rows for part in parts]
+    order = mixed_order(rows, recipe.dataset_weights, recipe.seed, epoch)
+    keys = [(epoch, position, *which) for position, which in enumerate(order)]
     size = recipe.batch_size
     if num_workers:  # once per process; 5 s of imports then cost nothing in later epochs
         multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
     loader = DataLoader(
-        PairDataset(paths, recipe),
+        PairDataset(tuple(part.paths for part in parts), recipe),
         batch_sampler=[keys[start : start + size] for start in range(0, len(keys), size)],
         collate_fn=_collate,
         num_workers=num_workers,

@@ -6,16 +6,19 @@ Opened in the process that reads them (a loader worker), never before a fork.
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.errors import UserError, check
+from pipeline.errors import UserError, check, unknown_name
 from pipeline.geometry import store_pixels
 from pipeline.image import decode_jpeg
 from pipeline.index import Index, read_index
 from pipeline.store import Store, open_store, read_marker
 from train.augment import PairedSample
+
+INTENSITIES = ("slidr", "normalized")
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,40 @@ class StorePaths:
     folder: Path  # `<stores>/<dataset>`
     source: str = "slic"  # superpixel source, 'slic@label'
     segments: str = "segments"  # 'segments@label'
+    taxonomy: str = ""  # an alternative of the data set's manifest; '' = its default classes
+    intensity: str = "slidr"  # as SLidR feeds it (raw plus an offset), or 'normalized' to 0..1
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown scale of intensity."""
+        if self.intensity not in INTENSITIES:
+            raise unknown_name("intensity", self.intensity, INTENSITIES)
 
     def path(self, stage: str) -> Path:
         """Return the path of a stage's store."""
         names = {"superpixels": f"superpixels-{self.source}", "segments": self.segments}
         return self.folder / f"{names.get(stage, stage)}.zarr"
+
+
+@dataclass(frozen=True)
+class IntensityScale:
+    """What a data set's raw intensity needs before a network takes it."""
+
+    offset: float  # added, as SLidR feeds it
+    max: float  # divides it instead, where it is normalized
+    squash: str  # 'tanh' comes first on data sets with far outliers, else 'none'
+
+    def feed(self, intensity: np.ndarray, kind: str) -> np.ndarray:
+        """Return intensities [N] float32 as networks take them, from raw ones.
+
+        Args:
+            intensity: [N] float32, raw.
+            kind: 'slidr' or 'normalized'.
+        """
+        if self.squash == "tanh":
+            intensity = np.tanh(intensity)
+        if kind == "normalized":
+            return np.clip(intensity / self.max, 0, 1)
+        return intensity + self.offset
 
 
 class Stores:
@@ -70,6 +102,15 @@ class Stores:
                     found[row] = f"{store.path} frame {row}: {reason}; {store.remedy(reason)}"
         return found
 
+    def holds(self, stage: str, rows: np.ndarray) -> bool:
+        """Return whether a stage's store is there and has all these rows."""
+        if not self.paths.path(stage).exists():
+            return False
+        try:
+            return not self.left_out(rows, (stage,))
+        except UserError:
+            return False
+
     def has_images(self) -> np.ndarray:
         """Return which frames have an image of at least one camera [F] bool, from the index."""
         cameras = pc.list_flatten(self.index.table["cameras"])  # F x C, absent cameras null
@@ -101,14 +142,41 @@ class Stores:
         frames = self.store("frames")
         count = int(frames.read("num_points", row))
         points = frames.read("points", row, slice(0, count))
-        points[:, 3] += frames.attributes["intensity_offset"]
+        points[:, 3] = self._feed(points[:, 3])
         return points
+
+    def _feed(self, intensity: np.ndarray) -> np.ndarray:
+        """Return intensities [N] float32 as networks take them, from the raw ones."""
+        return self.intensity_scale.feed(intensity, self.paths.intensity)
+
+    @property
+    def intensity_scale(self) -> IntensityScale:
+        """How the data set's intensity is scaled."""
+        attributes = self.store("frames").attributes
+        return IntensityScale(
+            offset=float(attributes["intensity_offset"]),
+            max=float(attributes["intensity_max"]),
+            squash=attributes.get("intensity_squash", "none"),  # older stores have none
+        )
+
+    @cached_property
+    def taxonomy(self) -> dict[str, Any]:
+        """What to evaluate: `classes`, `colors`, `raw_to_train` and `label_map_hash`.
+
+        Raises:
+            UserError: the store knows no taxonomy of that name.
+        """
+        attributes, name = self.store("frames").attributes, self.paths.taxonomy
+        known = attributes.get("taxonomies", {})
+        if name and name not in known:
+            raise unknown_name(f"{self.paths.folder}: taxonomy", name, known or ["(none)"])
+        return known[name] if name else attributes
 
     def labels(self, row: int) -> np.ndarray:
         """Return a frame's train ids [N] uint8, 255 = ignored.
 
         Raises:
-            UserError: the frame has no labels.
+            UserError: the frame has no labels, or one outside the data set's map.
         """
         frames = self.store("frames")
         check(
@@ -116,19 +184,38 @@ class Stores:
             f"{frames.path}: frame {row} must have labels, got none; choose another split",
         )
         count = int(frames.read("num_points", row))
-        return self.label_map[frames.read("labels", row, slice(0, count))]
+        raw = frames.read("labels", row, slice(0, count))
+        unknown = ~self._known_labels[raw]
+        check(
+            not unknown.any(),
+            f"{frames.path}: raw labels of frame {row} must be in the data set's map, "
+            f"got {int(raw[unknown.argmax()])} at {int(unknown.sum())} "
+            "points; take label files of that data set, or mend raw_to_train in its manifest",
+        )
+        return self.label_map[raw]
 
     @cached_property
     def label_map(self) -> np.ndarray:
         """The table [65536] uint8 from raw to train id, 255 = ignored."""
         table = np.full(65536, 255, np.uint8)
-        for raw, train_id in self.store("frames").attributes["raw_to_train"].items():
+        for raw, train_id in self.taxonomy["raw_to_train"].items():
             table[int(raw)] = train_id
         return table
+
+    @cached_property
+    def _known_labels(self) -> np.ndarray:
+        """Which raw labels the map has [65536] bool."""
+        known = np.zeros(65536, bool)
+        known[[int(raw) for raw in self.store("frames").attributes["raw_to_train"]]] = True
+        return known
 
     def segment_ids(self, row: int, which: int, count: int) -> np.ndarray:
         """Return segment ids [N] uint16 of a frame (`which` 0) or of its successor (1)."""
         return self.store("segments").read("ids", row, which, slice(0, count))
+
+    def seen(self, row: int, count: int) -> np.ndarray:
+        """Return which points of a frame [N] bool any camera sees."""
+        return (self.store("projections").read("uv", row)[:, :count, 0] >= 0).any(axis=0)
 
     def paired_sample(self, row: int, with_segments: bool) -> PairedSample:
         """Return frame t with its images, superpixels and point-pixel pairs at store size."""

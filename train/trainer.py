@@ -1,11 +1,11 @@
 """PAGE TWO: batch -> encode -> losses -> step -> log -> save. Order only, no maths."""
 
-import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,11 +17,14 @@ from pipeline.files import sha256
 from pipeline.progress import Progress
 from train.batch import Batch, Clouds
 from train.checkpoint import load_checkpoint, load_into, save_checkpoint
-from train.contrast import Term, nothing
-from train.loader import epoch_batches, num_batches, pretrain_stages
-from train.losses import point_to_segment, superpixel_nce, temporal_nce
+from train.contrast import Term
+from train.encoded import Encoded
+from train.loader import mixed_batches, num_batches, pretrain_stages
+from train.losses.table import LOSSES
+from train.mixture import Part, check_mixture
 from train.models.image_teacher import ImageHead, ImageTeacher, make_teacher
 from train.models.minkunet import MinkUNet, minkunet
+from train.optimizer import make_optimizer, rate
 from train.recipes import Network, Recipe, find_weights
 from train.rows import choose_pairs
 from train.run_folder import CHECKPOINT, append_metrics, claim, forget_after
@@ -46,6 +49,7 @@ def make_network(config: Network, engine: str) -> MinkUNet:
         depths=config.depths,
         engine=engine,
         bn_momentum=config.bn_momentum,
+        block_bn_momentum=config.block_bn_momentum,
     )
 
 
@@ -68,43 +72,38 @@ def load_teacher(recipe: Recipe) -> tuple[ImageTeacher, str]:
     return teacher, sha256(path.read_bytes())[:16]
 
 
-def pretrain(folder: Path, paths: StorePaths, recipe: Recipe, machine: Machine) -> Path:
+def pretrain(
+    folder: Path, paths: StorePaths | tuple[StorePaths, ...], recipe: Recipe, machine: Machine
+) -> Path:
     """Run (or resume, or find finished) a pretraining and return its checkpoint.
 
     Args:
         folder: `<runs>/<run>`.
-        paths: the data set's stores.
+        paths: the data set's stores, or several data sets'.
         recipe: the complete config.
         machine: engine, device, workers.
 
     Raises:
-        UserError: stores that lack what the recipe reads, an empty split, or another run's folder.
+        UserError: stores that lack what the recipe reads, an empty split, data sets that do not go
+            together, or another run's folder.
     """
-    stores, stages = Stores(paths), pretrain_stages(recipe)
-    rows = choose_pairs(stores, recipe.split, stages, bool(recipe.losses.temporal_weight))
+    parts, data = choose_parts(paths if isinstance(paths, tuple) else (paths,), recipe)
     training = Training(recipe, machine)
-    facts = {
-        "recipe": to_plain(recipe),
-        "teacher_hash": training.teacher_hash,
-        "dataset": stores.index.dataset,
-        "source": paths.source,
-        "stores": stores.hashes(stages),
-        "num_frames": len(rows),
-        "rows_hash": sha256(rows.astype("<i8").tobytes())[:16],
-    }
+    facts = {"recipe": to_plain(recipe), "teacher_hash": training.teacher_hash, **data}
     claim(folder, facts)
     checkpoint = folder / CHECKPOINT
     first_epoch = training.resume(checkpoint, facts) if checkpoint.exists() else 0
     if first_epoch >= recipe.epochs:
         return checkpoint
     forget_after(folder, first_epoch)
-    total = num_batches(len(rows), recipe.batch_size)
+    total = num_batches(data["num_frames"], recipe.batch_size)
     progress = Progress("pretrain", (recipe.epochs - first_epoch) * total, "steps")
     with SummaryWriter(str(folder / "tensorboard"), purge_step=first_epoch * total) as writer:
         for epoch in range(first_epoch, recipe.epochs):
             training.start_epoch(epoch)
-            batches = epoch_batches(paths, recipe, rows, epoch, machine.num_workers)
+            batches = mixed_batches(parts, recipe, epoch, machine.num_workers)
             for step, batch in enumerate(batches, start=epoch * total):
+                training.set_rate(step / total)
                 values = training.step(batch.to(machine.device))
                 line = {"epoch": epoch, "step": step, "lr": training.lr, **values}
                 append_metrics(folder, line | {"fallbacks": batch.num_fallbacks})
@@ -116,6 +115,36 @@ def pretrain(folder: Path, paths: StorePaths, recipe: Recipe, machine: Machine) 
     return checkpoint
 
 
+def choose_parts(
+    places: tuple[StorePaths, ...], recipe: Recipe
+) -> tuple[tuple[Part, ...], dict[str, Any]]:
+    """Return what a run trains on, and the facts about it that decide the run's result.
+
+    Raises:
+        UserError: as `pretrain`.
+    """
+    stages = pretrain_stages(recipe)
+    opened = [Stores(paths) for paths in places]
+    needs_successor = "successor" in recipe.losses.reads
+    rows = [choose_pairs(each, recipe.split, stages, needs_successor) for each in opened]
+    check_mixture(opened, recipe.dataset_weights)
+    single = len(opened) == 1
+    hashes: dict[str, str] = {}
+    for each in opened:
+        prefix = "" if single else f"{each.paths.folder.name}/"
+        hashes |= {prefix + name: value for name, value in each.hashes(stages).items()}
+    facts = {
+        "dataset": "+".join(each.index.dataset for each in opened),
+        "source": places[0].source,
+        "stores": hashes,
+        "num_frames": sum(map(len, rows)),
+        "rows_hash": sha256(np.concatenate(rows).astype("<i8").tobytes())[:16],
+    }
+    if places[0].intensity != "slidr":  # absent = slidr, so that runs from before it go on
+        facts["intensity"] = places[0].intensity
+    return tuple(Part(paths, each) for paths, each in zip(places, rows, strict=True)), facts
+
+
 class Training:
     """Networks, optimizer and random state of one run."""
 
@@ -125,32 +154,35 @@ class Training:
         self.network = make_network(recipe.network, machine.engine).to(machine.device)
         teacher, self.teacher_hash = load_teacher(recipe)
         self.teacher: ImageTeacher = teacher.to(machine.device)
-        self.head = ImageHead(self.teacher.dim, recipe.network.out_channels).to(machine.device)
-        options = recipe.optimizer
-        self.optimizer = torch.optim.SGD(
-            [*self.network.parameters(), *self.head.parameters()],
-            lr=options.lr,
-            momentum=options.momentum,
-            dampening=options.dampening,
-            weight_decay=options.weight_decay,
+        width = recipe.network.out_channels
+        check(
+            "cosine" not in recipe.losses.weights or width == self.teacher.dim,
+            f"recipe '{recipe.name}': network.out_channels must be the teacher's "
+            f"{self.teacher.dim} for the cosine loss, got {width}; set it to that",
         )
+        self.head = ImageHead(self.teacher.dim, recipe.network.out_channels).to(machine.device)
+        parameters = [*self.network.parameters(), *self.head.parameters()]
+        self.optimizer = make_optimizer(parameters, recipe.optimizer)
         self.generator = torch.Generator().manual_seed(recipe.seed)
 
     @property
     def lr(self) -> float:
-        """The learning rate of this epoch."""
+        """The learning rate of this step."""
         return self.optimizer.param_groups[0]["lr"]
 
     def start_epoch(self, epoch: int) -> None:
-        """Set the learning rate: a cosine to 0, stepped once per epoch (method.md 5.1)."""
-        lr = self.recipe.optimizer.lr * (1 + math.cos(math.pi * epoch / self.recipe.epochs)) / 2
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        """Set the learning rate and the mode of the network."""
+        self.set_rate(epoch)
         self.network.train()
+
+    def set_rate(self, position: float) -> None:
+        """Set the learning rate of a position of the run, in epochs."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(self.recipe.optimizer, position, self.recipe.epochs)
 
     def step(self, batch: Batch) -> dict[str, float]:
         """Take one optimization step; return the total loss and the parts that had something."""
-        terms, weights = self.losses(batch), self.weights()
+        terms, weights = self.losses(batch), self.recipe.losses.weights
         total = sum(weights[name] * term.value for name, term in terms.items())
         if not torch.isfinite(total):
             raise UserError(
@@ -163,53 +195,18 @@ class Training:
         parts = {name: term.value.item() for name, term in terms.items() if term.num_contrasted}
         return {"loss": total.item(), **parts}
 
-    def weights(self) -> dict[str, float]:
-        """Return the weights of the losses that take part."""
-        losses = self.recipe.losses
-        weights = {
-            "superpixel_nce": losses.superpixel_weight,
-            "temporal_nce": losses.temporal_weight,
-            "point_to_segment": losses.segment_weight,
-        }
-        return {name: weight for name, weight in weights.items() if weight}
-
     def losses(self, batch: Batch) -> dict[str, Term]:
         """Return the losses of a batch, unweighted."""
-        config, active = self.recipe.losses, self.weights()
-        features = [self.encode(clouds) for clouds in batch.frames]
-        now, terms = batch.frames[0], {}
-        if "superpixel_nce" in active:
-            feature_map = self.head(self.teacher(batch.images.float() / 255))
-            terms["superpixel_nce"] = superpixel_nce.loss(
-                features[0],
-                feature_map,
-                batch.ids,
-                batch.pair_voxel,
-                batch.pair_image,
-                batch.pair_row,
-                batch.pair_col,
-                config.superpixel_nce,
-            )
-        if "temporal_nce" in active and len(batch.frames) < 2:
-            terms["temporal_nce"] = nothing(features[0])  # no sample here has a successor
-        elif "temporal_nce" in active:
-            later = batch.frames[1]
-            terms["temporal_nce"] = temporal_nce.loss(
-                features[0],
-                now.rows,
-                now.segment,
-                features[1],
-                later.rows,
-                later.segment,
-                batch.num_segments,
-                self.generator,
-                config.temporal_nce,
-            )
-        if "point_to_segment" in active:
-            terms["point_to_segment"] = point_to_segment.loss(
-                features[0], now.rows, now.segment, batch.num_segments, config.point_to_segment
-            )
-        return terms
+        encoded, config = self.encode_batch(batch), self.recipe.losses
+        return {n: LOSSES.load(n).of_batch(encoded, getattr(config, n)) for n in config.weights}
+
+    def encode_batch(self, batch: Batch) -> Encoded:
+        """Return the batch with its features; images only where a loss reads them."""
+        points = tuple(self.encode(clouds) for clouds in batch.frames)
+        if "images" not in self.recipe.losses.reads:
+            return Encoded(batch, points, None, None, self.generator)
+        teacher_map = self.teacher(batch.images.float() / 255)
+        return Encoded(batch, points, teacher_map, self.head(teacher_map), self.generator)
 
     def encode(self, clouds: Clouds) -> Tensor:
         """Return normalized point features [V, D] of a time step's voxels (head Q's output)."""

@@ -94,3 +94,13 @@ def test_nothing_is_zero_and_keeps_the_graph():
     term.value.backward()
     assert term.value.item() == 0 and term.num_contrasted == 0
     assert features.grad.tolist() == [[0, 0]] * 3
+
+
+def test_candidates_that_are_not_allowed_leave_the_denominator():
+    anchors = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    candidates = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    target = torch.tensor([0, 1])
+    allowed = torch.tensor([[True, True, False], [True, True, True]])
+    value = info_nce_to(anchors, candidates, target, 1.0, allowed=allowed)
+    first, second = math.log(1 + math.exp(-1)), math.log(2 + math.exp(-1))
+    assert value.item() == pytest.approx((first + second) / 2, rel=1e-6)

@@ -6,9 +6,10 @@ from pipeline.errors import UserError
 from tests.train.small_runs import paths_of, small_recipe
 from train import finetune
 from train.batch import join_cells, make_cloud
+from train.downstream import Downstream
 from train.engines import native
 from train.evaluate import evaluate
-from train.finetune import Downstream, calibrate_norms, labeled_cloud, train_downstream
+from train.finetune import calibrate_norms, labeled_cloud, train_downstream
 from train.metrics import scores
 from train.stores import Stores
 from train.trainer import make_network
@@ -53,9 +54,9 @@ def test_a_probe_trains_the_last_layer_alone(opened):
 def test_a_probe_learns_to_tell_classes_apart(opened):
     config = Downstream(epochs=25, batch_size=1, lr=0.2, feature_passes=1, max_voxels=1500)
     net = train_downstream(network(), opened, TRAIN, K, GRID, config)
-    learned = scores(evaluate(net, opened, TRAIN, K, GRID)).miou
+    learned = scores(evaluate(net, opened, TRAIN, K, GRID).points).miou
     chance = train_downstream(network(), opened, TRAIN, K, GRID, Downstream(epochs=1, lr=1e-9))
-    assert learned > scores(evaluate(chance, opened, TRAIN, K, GRID)).miou + 5
+    assert learned > scores(evaluate(chance, opened, TRAIN, K, GRID).points).miou + 5
 
 
 def test_kept_features_are_those_of_the_first_passes(opened, monkeypatch):
@@ -147,7 +148,7 @@ def test_calibration_takes_the_statistics_of_the_scans(opened):
 def test_evaluation_counts_every_point_by_its_own_voxel(opened):
     net = network().eval()
     net.final = finetune.Pointwise(net.backbone_channels, K, bias=True)
-    matrix = evaluate(net, opened, VAL, K, GRID)
+    matrix = evaluate(net, opened, VAL, K, GRID).points
     expected = np.zeros((K, K), np.int64)
     for row in VAL.tolist():
         points, labels = opened.points(row), opened.labels(row)

@@ -6,8 +6,8 @@ import torch
 
 from pipeline.errors import UserError
 from tests.train.small_runs import paths_of, small_recipe
-from train import loader
-from train.loader import epoch_batches, epoch_order, load_sample, num_batches, pretrain_stages
+from train.loader import epoch_batches, load_sample, num_batches, pretrain_stages
+from train.mixture import BLOCK_FRAMES, epoch_order
 from train.rows import choose_pairs
 from train.stores import StorePaths, Stores
 
@@ -123,4 +123,4 @@ def test_shuffled_pairs_tell_nothing_of_the_place(stores):
 
 
 def test_the_windows_are_those_of_the_stores(stores):
-    assert loader.BLOCK_FRAMES == Stores(paths_of(stores)).store("frames").header.frames_per_block
+    assert BLOCK_FRAMES == Stores(paths_of(stores)).store("frames").header.frames_per_block

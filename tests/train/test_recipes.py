@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from pipeline.config import override, to_plain
@@ -55,3 +57,30 @@ def test_shipped_weights_are_found_from_anywhere(tmp_path, monkeypatch):
     (tmp_path / TINY_TEACHER).touch()
     assert find_weights(TINY_TEACHER).resolve() == tmp_path / TINY_TEACHER
     assert find_weights("train/recipes.py").is_file()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_show_prints_gives_the_same_recipe_again(name):
+    from train.__main__ import _lines
+
+    recipe = load_recipe(name)
+    # a weight may be set to 0 only where another one stands, so in the order of the recipe's own
+    lines = sorted(_lines(to_plain(recipe)), key=lambda line: line.endswith("_weight=0.0"))
+    other = replace(load_recipe("seal_small"), name="x")
+    assert override(other, lines) == recipe
+
+
+def test_published_numbers_of_the_other_methods():
+    ppkt, st_slidr, scalr = (load_recipe(name) for name in ("ppkt", "st_slidr", "scalr"))
+    assert (ppkt.losses.ppkt.num_pairs, ppkt.teacher.kind) == (4096, "resnet50_stride32")
+    assert (st_slidr.losses.st_slidr.spared, st_slidr.losses.st_slidr.similar) == (0.01, 0.5)
+    assert (scalr.optimizer.kind, scalr.optimizer.lr, scalr.epochs) == ("adamw", 2e-3, 25)
+    assert scalr.network.out_channels == 768 and scalr.losses.weights == {"cosine": 1.0}
+    for recipe in (ppkt, st_slidr):
+        assert (recipe.optimizer, recipe.epochs) == (load_recipe("slidr").optimizer, 50)
+
+
+@pytest.mark.parametrize("name", ["seal_dinov2", "scalr"])
+def test_images_of_a_vit_recipe_are_whole_patches(name):
+    recipe = load_recipe(name)
+    assert recipe.augment.height % 14 == recipe.augment.width % 14 == 0

@@ -1,6 +1,6 @@
-import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from pipeline.errors import UserError
 from pipeline.index import read_index, write_index
 from pipeline.manifest import load_manifest
+from pipeline.marker import checked_json, read_marker
 from pipeline.store import open_store
 from tests.train.small_runs import FOLDER, paths_of
 from train.rows import choose_pairs, choose_rows
@@ -20,6 +21,8 @@ ALL = ("frames", "superpixels", "projections", "segments")
 
 class Rows:
     """A store that holds one row in memory."""
+
+    path = "nowhere/frames.zarr"
 
     def __init__(self, attributes=None, **arrays):
         self.arrays, self.attributes = arrays, attributes or {}
@@ -40,7 +43,7 @@ def opened(folder):
 
 def change_marker(folder, store, **changes):
     path = folder / f"{store}.blocks" / "0.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_bytes(checked_json(read_marker(path) | changes))
 
 
 def change_index(folder, name, change):
@@ -63,7 +66,7 @@ def test_pairs_at_half_size_by_hand():
     stores = Stores(StorePaths("nowhere"))
     stores._open = {
         "frames": Rows(
-            {"intensity_offset": 0.5},
+            {"intensity_offset": 0.5, "intensity_max": 255.0},
             num_points=3,
             points=np.arange(24, dtype=np.float32).reshape(6, 4),
             image_size=[[0, 0], [8, 10], [8, 10]],
@@ -198,3 +201,43 @@ def test_a_frame_whose_successor_cannot_be_read_is_left_out_where_it_matters(min
     assert choose_pairs(stores, "train", ALL, with_successors=True).tolist() == [0, 3]
     assert choose_pairs(stores, "train", ALL, with_successors=False).tolist() == [0, 1, 3]
     assert "2 of 4 frames left out: frame 1: its successor is out" in capsys.readouterr().err
+
+
+def fed(intensity, **attributes):
+    """Return what networks take of raw intensities."""
+    points = np.zeros((4, 4), np.float32)
+    points[:, 3] = [-1, 0, 51, 510]
+    stores = Stores(StorePaths("nowhere", intensity=intensity))
+    stores._open = {"frames": Rows(attributes, num_points=4, points=points)}
+    return stores.points(0)[:, 3]
+
+
+def test_intensity_as_slidr_feeds_it_or_normalized_by_hand():
+    nuscenes = {"intensity_offset": 0.0, "intensity_max": 255.0, "intensity_squash": "none"}
+    assert fed("slidr", **nuscenes).tolist() == [-1, 0, 51, 510]
+    np.testing.assert_allclose(fed("normalized", **nuscenes), [0, 0, 0.2, 1])
+    assert fed("slidr", **nuscenes | {"intensity_offset": 1.0}).tolist() == [0, 1, 52, 511]
+    waymo = nuscenes | {"intensity_squash": "tanh", "intensity_max": 1.0}
+    np.testing.assert_allclose(fed("slidr", **waymo), np.tanh([-1, 0, 51, 510]))
+    np.testing.assert_allclose(fed("normalized", **waymo), [0, 0, 1, 1])
+    with pytest.raises(UserError, match="unknown name 'raw'; choose one of: normalized, slidr"):
+        StorePaths("nowhere", intensity="raw")
+
+
+def test_a_taxonomy_maps_the_same_raw_ids():
+    manifest = load_manifest("synth4d")
+    attributes = {
+        "raw_to_train": {**manifest.raw_to_train, 3: 255},
+        "taxonomies": {"native_22": {"raw_to_train": {"4": 3, "7": 6, "10": 9}}},
+    }
+    rows = {"num_points": 3, "labels": np.array([4, 7, 3], np.uint16), "has_labels": True}
+    for name, wanted in (("", [1, 2, 255]), ("native_22", [3, 6, 255])):
+        stores = Stores(StorePaths(Path("nowhere"), taxonomy=name))
+        stores._open = {"frames": Rows(attributes, **rows)}
+        assert stores.labels(0).tolist() == wanted
+    stores = Stores(StorePaths(Path("nowhere"), taxonomy="native"))
+    stores._open = {"frames": Rows(attributes, **rows)}
+    with pytest.raises(
+        UserError, match=r"taxonomy: unknown name 'native'; did you mean 'native_22'"
+    ):
+        stores.labels(0)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.errors import UserError
-from train.models.image_teacher import load_weights
+from train.models.teacher_files import load_weights
 from train.models.tiny_network import TinyNetwork
 from train.teacher_training import Config, cluster, shared_directions, train_teacher
 

@@ -5,18 +5,51 @@ each point against all segment means of the batch, which pulls a segment's point
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from train.contrast import Term, info_nce_to, nothing
-from train.pooling import segment_mean
+from train.encoded import Encoded
+from train.pooling import compact_ids, segment_mean
 
 
 @dataclass(frozen=True)
 class Config:
-    """Settings of L_p2s."""
+    """Settings of L_p2s; all are our choices, method.md 2.4."""
 
-    temperature: float = 0.07  # of the softmax; method.md 2.4, our choice
+    temperature: float = 0.07  # of the softmax
+    pooling: Literal["mean", "max"] = "mean"  # the recalled text says max, the summary mean
+    kind: Literal["contrast", "cosine"] = "contrast"  # cosine: 1 - cos(point, own segment) alone
+    stop_gradient: bool = False  # of the pooled feature
+    both_frames: bool = False  # at t+n too, averaged
+    segments: Literal["clusters", "superpoints"] = "clusters"  # geometric, or by superpixel
+
+
+def reads(config: Config) -> frozenset[str]:
+    """Return what this loss looks at beside the points at t."""
+    if config.segments == "superpoints":
+        return frozenset({"images"})
+    return frozenset({"segments", "successor"} if config.both_frames else {"segments"})
+
+
+def of_batch(encoded: Encoded, config: Config) -> Term:
+    """Return the loss of a batch; superpoints exist at t alone."""
+    batch = encoded.batch
+    if config.segments == "superpoints":
+        found = compact_ids(batch.ids, batch.pair_image, batch.pair_row, batch.pair_col)
+        has_id = found.pairs >= 0
+        rows, segment = batch.pair_voxel[has_id], found.pairs[has_id]
+        return loss(encoded.points[0], rows, segment, found.num_superpixels, config)
+    num_frames = 2 if config.both_frames else 1
+    terms = [
+        loss(points, clouds.rows, clouds.segment, len(batch.segment_sample), config)
+        for points, clouds in list(zip(encoded.points, batch.frames, strict=True))[:num_frames]
+    ]
+    value = torch.stack([term.value for term in terms]).mean()
+    return Term(value, sum(term.num_contrasted for term in terms))
 
 
 def loss(
@@ -29,7 +62,7 @@ def loss(
         rows: [A] int64, voxel of each clustered point (no ground, no noise).
         segment: [A] int64 in 0 .. num_segments - 1, its segment, numbered over the whole batch.
         num_segments: S; segments without a point take no part.
-        config: temperature.
+        config: temperature, pooling, gradient.
 
     Returns:
         The term; `num_contrasted` counts segments with a point.
@@ -38,8 +71,8 @@ def loss(
         ValueError: rows and segment differ in length.
 
     Source: method.md 2.4, recalled form. Ours to choose: mean pooling, not re-normalized, with
-    gradient on both sides, at t only; the mean goes over a segment's points first, then over
-    segments (1 / (M_k N_k)), so that a wall does not outweigh a pedestrian.
+    gradient on both sides; the mean goes over a segment's points first, then over segments
+    (1 / (M_k N_k)), so that a wall does not outweigh a pedestrian.
     """
     if rows.shape != segment.shape:
         raise ValueError(
@@ -49,10 +82,24 @@ def loss(
     if not len(rows):
         return nothing(features)
     point_features = features.index_select(0, rows)  # [rows] adds its gradients in random order
-    means, counts = segment_mean(point_features, segment, num_segments)
-    present = counts > 0
-    target = (present.cumsum(0) - 1)[segment]
-    value = info_nce_to(
-        point_features, means[present], target, config.temperature, weight=1 / counts[segment]
-    )
+    counts = torch.bincount(segment, minlength=num_segments)
+    pooled = _pool(point_features, segment, num_segments, config)
+    if config.stop_gradient:
+        pooled = pooled.detach()
+    present, weight = counts > 0, 1 / counts[segment]
+    if config.kind == "cosine":
+        cosine = F.cosine_similarity(point_features.float(), pooled.index_select(0, segment))
+        value = ((1 - cosine) * weight).sum() / weight.sum()
+    else:
+        target = (present.cumsum(0) - 1)[segment]
+        value = info_nce_to(point_features, pooled[present], target, config.temperature, weight)
     return Term(value, int(present.sum()))
+
+
+def _pool(features: Tensor, segment: Tensor, num_segments: int, config: Config) -> Tensor:
+    """Return one feature [S, D] float32 per segment."""
+    if config.pooling == "mean":
+        return segment_mean(features, segment, num_segments)[0]
+    empty = features.new_zeros((num_segments, features.shape[1]), dtype=torch.float32)
+    index = segment[:, None].expand(-1, features.shape[1])
+    return empty.scatter_reduce(0, index, features.float(), "amax", include_self=False)

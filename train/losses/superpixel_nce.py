@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from train.contrast import Term, info_nce, nothing
-from train.pooling import compact_ids, pool_pixels, segment_mean
+from train.encoded import Encoded
+from train.superpoints import pool_superpoints
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,26 @@ class Config:
 
     temperature: float = 0.07  # of the softmax; method.md 2.2 (SLidR)
     keep_none: bool = False  # contrast the pixels of id 0 too; method.md 1.3, ours is to leave out
+
+
+def reads(config: Config) -> frozenset[str]:
+    """Return what this loss looks at beside the points at t."""
+    return frozenset({"images"})
+
+
+def of_batch(encoded: Encoded, config: Config) -> Term:
+    """Return the loss of a batch."""
+    batch = encoded.batch
+    return loss(
+        encoded.points[0],
+        encoded.feature_map,
+        batch.ids,
+        batch.pair_voxel,
+        batch.pair_image,
+        batch.pair_row,
+        batch.pair_col,
+        config,
+    )
 
 
 def loss(
@@ -53,21 +74,17 @@ def loss(
     is there (SLidR adds 150 per image, so larger ids run into the next image), and id 0 is left
     out by default. The order of images or pairs does not matter, so cameras need no shuffling.
     """
-    lengths = {len(pair) for pair in (pair_voxel, pair_image, pair_row, pair_col)}
-    if len(lengths) > 1:
-        raise ValueError(
-            f"superpixel_nce: pair arrays must have one length, got {sorted(lengths)}; "
-            "pass the four columns of the same pairs"
-        )
-    superpixels = compact_ids(ids, pair_image, pair_row, pair_col, config.keep_none)
-    if superpixels.num_superpixels < 1:
-        return nothing(point_features, feature_map)
-    has_id = superpixels.pairs >= 0
-    # index_select: the gradient of point_features[...] is added up in random order by two threads
-    paired = point_features.index_select(0, pair_voxel[has_id])
-    superpoint_means, _ = segment_mean(
-        paired, superpixels.pairs[has_id], superpixels.num_superpixels
+    pooled = pool_superpoints(
+        point_features,
+        feature_map,
+        ids,
+        pair_voxel,
+        pair_image,
+        pair_row,
+        pair_col,
+        config.keep_none,
     )
-    superpixel_means, _ = pool_pixels(feature_map, superpixels)
-    value = info_nce(superpoint_means, superpixel_means, config.temperature)
-    return Term(value, superpixels.num_superpixels)
+    if pooled is None:
+        return nothing(point_features, feature_map)
+    value = info_nce(pooled.superpoint_means, pooled.superpixel_means, config.temperature)
+    return Term(value, pooled.superpixels.num_superpixels)

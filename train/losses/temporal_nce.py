@@ -1,16 +1,19 @@
 """L_tmp: points at t against segment means at t+n, and the other way round.
 
 In: normalized voxel features of both frames and the segment of each clustered point, the segments
-numbered alike in both. Out: the sum of both directions. The target mean carries no gradient.
+numbered alike in both. Out: the sum of both directions. The target mean carries no gradient, unless
+a run asks for it.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from train.contrast import Term, info_nce_to, nothing
+from train.encoded import Encoded
 from train.pooling import segment_mean
 
 
@@ -20,6 +23,34 @@ class Config:
 
     temperature: float = 0.07  # of the softmax
     max_points: int = 300  # anchors drawn per segment and direction; TARL
+    anchor: Literal["points", "means"] = "points"  # means: a segment's mean, as SuperFlow does
+    candidates: Literal["batch", "sample"] = "batch"  # segments in the denominator
+    target_gradient: bool = False  # the target mean learns too
+    unit_means: bool = True  # means are normalized again
+
+
+def reads(config: Config) -> frozenset[str]:
+    """Return what this loss looks at beside the points at t."""
+    return frozenset({"successor", "segments"})
+
+
+def of_batch(encoded: Encoded, config: Config) -> Term:
+    """Return the loss of a batch; nothing where no sample has a successor."""
+    batch = encoded.batch
+    if len(batch.frames) < 2:
+        return nothing(encoded.points[0])
+    now, later = batch.frames
+    return loss(
+        encoded.points[0],
+        now.rows,
+        now.segment,
+        encoded.points[1],
+        later.rows,
+        later.segment,
+        batch.segment_sample,
+        encoded.generator,
+        config,
+    )
 
 
 def loss(
@@ -29,7 +60,7 @@ def loss(
     features_s: Tensor,
     rows_s: Tensor,
     segment_s: Tensor,
-    num_segments: int,
+    segment_sample: Tensor,
     generator: torch.Generator,
     config: Config,
 ) -> Term:
@@ -38,13 +69,14 @@ def loss(
     Args:
         features_t: [V_t, D] float, L2-normalized, of all voxels of the batch at t.
         rows_t: [A_t] int64, voxel of each clustered point (no ground, no noise).
-        segment_t: [A_t] int64 in 0 .. num_segments - 1, its segment, numbered over the batch.
+        segment_t: [A_t] int64 in 0 .. S - 1, its segment, numbered over the batch.
         features_s: [V_s, D] float, the same at t+n.
         rows_s: [A_s] int64.
         segment_s: [A_s] int64, same numbers as segment_t for the same cluster.
-        num_segments: S; a segment without points in either frame takes no part.
+        segment_sample: [S] int64, the sample of the batch that owns each segment; one without
+            points in either frame takes no part.
         generator: draws the anchors; the only randomness.
-        config: temperature and the number of anchors.
+        config: temperature, anchors, candidates, targets.
 
     Returns:
         The term; `num_contrasted` counts segments present in both frames.
@@ -53,11 +85,11 @@ def loss(
         ValueError: rows and segment of a frame differ in length.
 
     Source: method.md 2.3, recalled form, after TARL's objective without its momentum encoder and
-    predictors. Ours to choose: points as anchors, all segments of the batch as candidates, means
-    over all points, re-normalized, without gradient; anchors averaged per segment, then over
-    segments (1 / M_k).
+    predictors. Ours to choose, each a field of the config: points as anchors, all segments of the
+    batch as candidates, means over all points, re-normalized, without gradient. Anchors are
+    averaged per segment, then over segments (1 / M_k).
     """
-    frames = []
+    num_segments, frames = len(segment_sample), []
     for name, rows, segment in (("t", rows_t, segment_t), ("t+n", rows_s, segment_s)):
         if rows.shape != segment.shape:
             raise ValueError(
@@ -69,10 +101,11 @@ def loss(
     num_present = int(present.sum())
     if num_present < 1:
         return nothing(features_t, features_s)
-    points_t, number_t = _select(features_t, rows_t, segment_t, present)
-    points_s, number_s = _select(features_s, rows_s, segment_s, present)
-    value = _one_way(points_t, number_t, points_s, number_s, num_present, generator, config)
-    value = value + _one_way(points_s, number_s, points_t, number_t, num_present, generator, config)
+    sample = segment_sample[present]
+    side_t = _select(features_t, rows_t, segment_t, present)
+    side_s = _select(features_s, rows_s, segment_s, present)
+    value = _one_way(side_t, side_s, sample, generator, config)
+    value = value + _one_way(side_s, side_t, sample, generator, config)
     return Term(value, num_present)
 
 
@@ -107,17 +140,27 @@ def _select(
 
 
 def _one_way(
-    anchors: Tensor,
-    anchor_segment: Tensor,
-    targets: Tensor,
-    target_segment: Tensor,
-    num_segments: int,
+    anchors: tuple[Tensor, Tensor],
+    targets: tuple[Tensor, Tensor],
+    sample: Tensor,
     generator: torch.Generator,
     config: Config,
 ) -> Tensor:
-    means, _ = segment_mean(targets.detach(), target_segment, num_segments)
-    means = F.normalize(means, dim=1)
-    drawn = sample_per_segment(anchor_segment, config.max_points, generator)
-    segment = anchor_segment[drawn]
-    weight = 1 / torch.bincount(segment, minlength=num_segments)[segment]
-    return info_nce_to(anchors.index_select(0, drawn), means, segment, config.temperature, weight)
+    """Return one direction; anchors and targets are features [A, D] with their segments [A]."""
+    means = _means(*targets, len(sample), config)
+    candidates = means if config.target_gradient else means.detach()
+    if config.anchor == "means":
+        rows, weight = _means(*anchors, len(sample), config), None
+        segment = torch.arange(len(sample), device=sample.device)
+    else:
+        points, of_point = anchors
+        drawn = sample_per_segment(of_point, config.max_points, generator)
+        rows, segment = points.index_select(0, drawn), of_point[drawn]
+        weight = 1 / torch.bincount(segment, minlength=len(sample))[segment]
+    same = sample[segment][:, None] == sample if config.candidates == "sample" else None
+    return info_nce_to(rows, candidates, segment, config.temperature, weight, same)
+
+
+def _means(points: Tensor, segment: Tensor, num_segments: int, config: Config) -> Tensor:
+    means, _ = segment_mean(points, segment, num_segments)
+    return F.normalize(means, dim=1) if config.unit_means else means

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from train.losses import point_to_segment, superpixel_nce, temporal_nce
+from train.losses import cosine, point_to_segment, ppkt, st_slidr, superpixel_nce, temporal_nce
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def temporal(features):
     rows, segment = draw(300, 20_000, 1), draw(40, 20_000, 2)
     generator, config = torch.Generator().manual_seed(0), temporal_nce.Config()
     frame = (features, rows, segment)
-    return temporal_nce.loss(*frame, *frame, 40, generator, config)
+    return temporal_nce.loss(*frame, *frame, torch.zeros(40).long(), generator, config)
 
 
 def points(features):
@@ -43,7 +43,37 @@ def points(features):
     return point_to_segment.loss(features, draw(300, 20_000, 1), draw(40, 20_000, 2), 40, config)
 
 
-@pytest.mark.parametrize("term_of", [superpixels, temporal, points])
+def pairs(feature_map):
+    image, row, col = draw(2, 20_000, 1), draw(32, 20_000, 2), draw(64, 20_000, 3)
+    return feature_map, draw(300, 20_000, 6), image, row, col
+
+
+def random_map(seed):
+    return torch.randn(2, 16, 8, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def points_to_pixels(features):
+    feature_map, *columns = pairs(random_map(5))
+    generator, config = torch.Generator().manual_seed(0), ppkt.Config()
+    return ppkt.loss(features, feature_map, (32, 64), *columns, generator, config)
+
+
+def distances(features):
+    teacher_map, *columns = pairs(random_map(5))
+    return cosine.loss(features, teacher_map, (32, 64), *columns)
+
+
+def tolerant(features):
+    ids = draw(50, 2 * 32 * 64, 4).view(2, 32, 64)
+    feature_map, *columns = pairs(random_map(5))
+    config = st_slidr.Config()
+    return st_slidr.loss(features, feature_map, random_map(7), ids, *columns, config)
+
+
+LOSSES = [superpixels, temporal, points, points_to_pixels, distances, tolerant]
+
+
+@pytest.mark.parametrize("term_of", LOSSES)
 def test_gradients_repeat(term_of):
     raw = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
     results = []

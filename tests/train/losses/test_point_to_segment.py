@@ -89,3 +89,37 @@ def test_no_points_is_zero_with_zero_gradients():
 def test_refuses_rows_and_segments_of_two_lengths():
     with pytest.raises(ValueError, match=r"segment must be \[2\] like rows, got \[3\]"):
         loss(torch.zeros(4, 3), torch.zeros(2).long(), torch.zeros(3).long(), 1, Config())
+
+
+def value_of(**options):
+    features, rows, segment = random_case()
+    features.requires_grad_()
+    value = loss(features, rows, segment, 6, Config(**options)).value
+    value.backward()
+    return value.item(), features.grad
+
+
+def test_max_pooling_equals_a_plain_loop():
+    features, rows, segment = random_case()
+    pooled = torch.stack([features[rows[segment == k]].max(0).values for k in range(6)])
+    losses = F.cross_entropy(features[rows] @ pooled.T / 0.07, segment, reduction="none")
+    expected = sum(losses[segment == k].mean() for k in range(6)) / 6
+    assert value_of(pooling="max")[0] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_cosine_by_hand():
+    # segment 3: (1, 0) and (0, 1) at 45 degrees from their mean; segment 8: one point, its own mean
+    features = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    rows, segment = torch.tensor([0, 1, 1]), torch.tensor([3, 3, 8])
+    value = loss(features, rows, segment, 9, Config(kind="cosine")).value.item()
+    assert value == pytest.approx((1 - math.sqrt(0.5)) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+@pytest.mark.parametrize("kind", ["contrast", "cosine"])
+def test_the_pooled_feature_learns_unless_stopped(kind, pooling):
+    value, grad = value_of(kind=kind, pooling=pooling)
+    same, less = value_of(kind=kind, pooling=pooling, stop_gradient=True)
+    assert same == value
+    # the mean direction is where the sum of cosines is stationary, so only there nothing changes
+    assert torch.allclose(grad, less, atol=1e-6) == ((kind, pooling) == ("cosine", "mean"))

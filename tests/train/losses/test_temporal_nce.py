@@ -18,7 +18,8 @@ def frame(seed, num_voxels=30, num_points=80, num_segments=6):
 
 def term_of(frame_t, frame_s, num_segments=6, seed=0, config=None):
     generator = torch.Generator().manual_seed(seed)
-    return loss(*frame_t, *frame_s, num_segments, generator, config or Config())
+    owner = torch.zeros(num_segments, dtype=torch.int64)
+    return loss(*frame_t, *frame_s, owner, generator, config or Config())
 
 
 def twin(frame_t, frame_s, temperature):
@@ -154,3 +155,60 @@ def test_refuses_rows_and_segments_of_two_lengths():
     frame_t, frame_s = frame(1), frame(2)
     with pytest.raises(ValueError, match=r"segment at t\+n must be \[79\] like rows, got \[80\]"):
         term_of(frame_t, (frame_s[0], frame_s[1][1:], frame_s[2]))
+
+
+def value_of(config, owner=None, grads=False):
+    """The loss of two frames with 6 segments under a config, and its gradient in the target."""
+    frame_t, frame_s = frame(1), frame(2)
+    frame_s[0].requires_grad_()
+    owner = torch.zeros(6, dtype=torch.int64) if owner is None else owner
+    value = loss(*frame_t, *frame_s, owner, torch.Generator().manual_seed(0), config).value
+    value.backward()
+    return (value.item(), frame_s[0].grad) if grads else value.item()
+
+
+def means_of(frame, unit=True):
+    features, rows, segment = frame
+    means = torch.stack([features[rows[segment == k]].mean(0) for k in range(6)])
+    return F.normalize(means, dim=1) if unit else means
+
+
+def test_segment_means_as_anchors():
+    means_t, means_s = means_of(frame(1)), means_of(frame(2))
+    own = torch.arange(6)
+    expected = F.cross_entropy(means_t @ means_s.T / 0.07, own)
+    expected = expected + F.cross_entropy(means_s @ means_t.T / 0.07, own)
+    assert value_of(Config(anchor="means")) == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_means_as_they_are():
+    frame_t, frame_s = frame(1), frame(2)
+    expected = 0.0
+    for (features, rows, segment), other in ((frame_t, frame_s), (frame_s, frame_t)):
+        losses = F.cross_entropy(
+            features[rows] @ means_of(other, unit=False).T / 0.07, segment, reduction="none"
+        )
+        expected += sum(losses[segment == k].mean() for k in range(6)) / 6
+    assert value_of(Config(unit_means=False)) == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_target_learns_only_where_asked():
+    value, grad = value_of(Config(), grads=True)
+    same, more = value_of(Config(target_gradient=True), grads=True)
+    assert same == value
+    assert not torch.allclose(grad, more)
+
+
+def test_candidates_of_the_own_sample_alone():
+    frame_t, frame_s = frame(1), frame(2)
+    owner = torch.tensor([0, 0, 0, 1, 1, 1])
+    expected = 0.0
+    for sample in (0, 1):
+        inside = [
+            (f, rows[owner[seg] == sample], seg[owner[seg] == sample] - 3 * sample)
+            for f, rows, seg in (frame_t, frame_s)
+        ]
+        expected += term_of(*inside, num_segments=3).value.item() / 2
+    value = value_of(Config(candidates="sample"), owner)
+    assert value == pytest.approx(expected, rel=1e-5)
+    assert value < value_of(Config(), owner)

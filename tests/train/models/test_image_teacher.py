@@ -6,12 +6,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from pipeline.errors import UserError
-from train.models.image_teacher import (
-    Config,
-    DilatedResNet50,
-    ImageHead,
-    make_teacher,
-)
+from train.models.image_teacher import Config, ImageHead, make_teacher
+from train.models.resnet50 import ResNet50
 from train.models.tiny_network import TinyNetwork
 
 
@@ -60,7 +56,7 @@ def test_random_weights_follow_their_seed_and_leave_the_global_one_alone():
 
 
 def test_resnet_has_the_published_keys_parameters_and_dilations():
-    network = DilatedResNet50()
+    network = ResNet50(dilated=True)
     # torchvision's ResNet-50 has 25,557,032 parameters, 2,049,000 of them in fc
     assert sum(p.numel() for p in network.parameters()) == 25_557_032 - 2_049_000
     keys = network.state_dict().keys()
@@ -75,7 +71,7 @@ def test_resnet_has_the_published_keys_parameters_and_dilations():
 def test_dilation_equals_striding_where_both_look():
     """A stage of stride 2 is the dilated stage at every second pixel, weights alike."""
     torch.manual_seed(0)
-    dilated = DilatedResNet50().eval().double().layer2
+    dilated = ResNet50(dilated=True).eval().double().layer2
     x = torch.randn(1, 256, 16, 16, dtype=torch.float64)
     full = dilated(x)
     for block in dilated:  # undo: stride in the first block, no dilation in the others
@@ -86,7 +82,7 @@ def test_dilation_equals_striding_where_both_look():
 
 def test_loads_a_moco_checkpoint(tmp_path):
     torch.manual_seed(1)
-    source = DilatedResNet50()
+    source = ResNet50(dilated=True)
     state = {f"module.encoder_q.{k}": v for k, v in source.state_dict().items()}
     state |= {f"module.encoder_k.{k}": torch.zeros_like(v) for k, v in source.state_dict().items()}
     state |= {
@@ -120,7 +116,7 @@ def test_refuses_missing_files_and_other_networks(tmp_path):
         make_teacher(Config("tiny", weights=str(tmp_path / "none.safetensors")))
     path = tmp_path / "tiny.safetensors"
     save_file(TinyNetwork().state_dict(), path)
-    with pytest.raises(UserError, match=r"keys differ\); give weights of a DilatedResNet50"):
+    with pytest.raises(UserError, match=r"keys differ\); give .* teacher.kind, a ResNet50"):
         make_teacher(Config("resnet50", weights=str(path)))
 
 
