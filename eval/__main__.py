@@ -20,18 +20,21 @@ def start_options(command):
         click.option(
             "--run",
             "run_name",
-            help="Run [<recipe>-<data set>-<source> or random-<recipe>-<data set>].",
+            help="Run [<recipe>-<data set>-<source> or random|teacher-<recipe>-<data set>].",
         ),
         click.option("--source", default="slic", help="Superpixel source, names the default run."),
         click.option("--recipe", default="seal", help="Recipe: default run, and a random network."),
         click.option(
             "--init",
-            type=click.Choice(["checkpoint", "random"]),
+            type=click.Choice(["checkpoint", "random", "teacher"]),
             default="checkpoint",
-            help="Start from the run's last checkpoint or from random weights.",
+            help="The run's last checkpoint, random weights, or the image teacher itself.",
         ),
-        click.option("--checkpoint", type=Path, help="Another checkpoint than the run's."),
+        click.option(
+            "--checkpoint", type=Path, help="Another than the run's: ours, SLidR's, Seal's."
+        ),
         click.option("--seeds", default="0", help="Comma-separated; mean and std are reported."),
+        click.option("--taxonomy", default="", help="Other classes of the data set's manifest."),
         click.option("--set", "settings", multiple=True, help="key=value of the protocol."),
     ]
     for option in reversed(options):
@@ -55,6 +58,57 @@ def probe(**options) -> None:
 def fewshot(**options) -> None:
     """Fine-tune every layer on a share of the labels, report validation mIoU."""
     _measure("few_shot", **options)
+
+
+@main.command()
+@store_options
+@start_options
+@click.option("--split", default="1pct", help="Labels; all other training frames go without.")
+def semi(**options) -> None:
+    """Fine-tune on a share of the labels and the other scans (mean teacher, LaserMix)."""
+    _measure("semi_supervised", **options)
+
+
+@main.command()
+@store_options
+@click.option("--inits", default="random", help="Comma-separated: random, runs, files of weights.")
+@click.option("--splits", default="lp,1pct", help="Comma-separated; lp = probe on all labels.")
+@click.option("--seeds", default="0,1,2", help="Comma-separated.")
+@click.option("--recipe", default="seal", help="Network of a random start.")
+@click.option("--set", "settings", multiple=True, help="key=value of every protocol.")
+@click.option("--shard", default="0/1", help="i/n: every n-th cell from the i-th; no scheduler.")
+@click.option("--print", "only_print", is_flag=True, help="Only print what is there.")
+def table(
+    dataset: str,
+    version: str | None,
+    stores: Path,
+    runs: Path,
+    engine: str | None,
+    device: str,
+    inits: str,
+    splits: str,
+    seeds: str,
+    recipe: str,
+    settings: tuple[str, ...],
+    shard: str,
+    only_print: bool,
+) -> None:
+    """Measure data set x init x labels x seed, skipping what is done; print the table."""
+    from eval.matrix import Matrix, markdown, parse_shard, run_matrix
+    from eval.protocol import parse_seeds
+    from train.__main__ import find_places
+    from train.engines.table import default_engine
+    from train.trainer import Machine, set_threads
+
+    set_threads()
+    words = [tuple(w.strip() for w in text.split(",") if w.strip()) for text in (inits, splits)]
+    places = tuple(find_places(stores, dataset, version))
+    matrix = Matrix(places, *words, parse_seeds(seeds))
+    machine, part = Machine(engine or default_engine(), device), parse_shard(shard)
+    if not only_print:
+        for line in run_matrix(matrix, runs, recipe, settings, part, machine):
+            click.echo(line, err=True)
+    click.echo(markdown(matrix, runs))
 
 
 @main.command()
@@ -88,6 +142,214 @@ def report(
     click.echo(write_report(path, runs, place / "pictures", scenes, about).resolve())
 
 
+@main.command()
+@store_options
+def compare(
+    dataset: str,
+    version: str | None,
+    stores: Path,
+    runs: Path,
+    engine: str | None,
+    device: str,
+) -> None:
+    """Print every result below the runs beside the published numbers, which are marked."""
+    from eval.comparison import compare as side_by_side
+    from eval.report import comparison_rows
+    from eval.results import read_results
+    from pipeline.errors import check
+
+    results = read_results(runs)
+    check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
+    columns = side_by_side(results)
+    for place in dict.fromkeys(column.place for column in columns):
+        head, rows, _ = comparison_rows([column for column in columns if column.place == place])
+        click.echo(f"{place}\n| {' | '.join(head)} |\n|{' --- |' * len(head)}")
+        for row in rows:
+            click.echo(f"| {' | '.join(row)} |")
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--version", help="Which of its stores, where there are several.")
+@click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores.")
+@click.option("--kind", "kinds", multiple=True, help="fog, snow, ... (repeatable) [all eight].")
+@click.option("--severity", "severities", multiple=True, help="light, moderate, heavy [all].")
+@click.option("--out", type=Path, help="Folder to write [data/<stores>-C].")
+@click.option("--split", default="val", help="Frames to corrupt.")
+@click.option("--limit", type=click.IntRange(1), help="At most this many frames.")
+def corrupt(
+    dataset: str,
+    version: str | None,
+    stores: Path,
+    kinds: tuple[str, ...],
+    severities: tuple[str, ...],
+    out: Path | None,
+    split: str,
+    limit: int | None,
+) -> None:
+    """Write corrupted frames of DATASET in the layout of nuScenes-C."""
+    from eval.corrupted import write_corrupted
+    from eval.corruptions.table import CORRUPTIONS, SEVERITIES
+    from pipeline.errors import unknown_name
+    from pipeline.index import find_folder
+    from train.rows import choose_rows
+    from train.stores import StorePaths, Stores
+
+    for severity in severities:
+        if severity not in SEVERITIES:
+            raise unknown_name("--severity", severity, SEVERITIES)
+    for kind in kinds:
+        CORRUPTIONS.load(kind)
+    opened = Stores(StorePaths(find_folder(stores, dataset, version)))
+    rows = choose_rows(opened, split, ("frames",))[:limit]
+    folder = out or Path("data") / f"{opened.paths.folder.name}-C"
+    for kind in kinds or CORRUPTIONS:
+        for severity in severities or SEVERITIES:
+            click.echo(write_corrupted(opened, rows, kind, severity, folder))
+
+
+def predictor_options(command):
+    """Add the options that say which measured network is used."""
+    options = [
+        click.option("--run", "run_name", help="Run [<recipe>-<data set>-<source>]."),
+        click.option("--source", default="slic", help="Superpixel source, names the default run."),
+        click.option("--recipe", default="seal", help="Recipe, names the default run."),
+        click.option("--protocol", default="linear", help="linear or few_shot: how it was made."),
+        click.option("--split", default="train", help="Labels it was trained on."),
+        click.option("--checkpoint", type=Path, help="Another .pt file in results/ of some run."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command()
+@store_options
+@predictor_options
+@click.option("--limit", type=click.IntRange(1), help="At most this many frames, evenly spaced.")
+@click.option("--corrupted", help="Data set with the scans of nuScenes-C [made on the fly].")
+def robustness(
+    dataset: str,
+    version: str | None,
+    stores: Path,
+    runs: Path,
+    engine: str | None,
+    device: str,
+    limit: int | None,
+    corrupted: str | None,
+    **chosen,
+) -> None:
+    """Evaluate a probed or fine-tuned network on clean and 24 corrupted versions; mCE and mRR."""
+    from eval.predictor import load_predictor
+    from eval.robustness import describe, run_robustness
+    from pipeline.index import find_folder
+    from train.engines.table import default_engine
+    from train.stores import StorePaths, Stores
+    from train.trainer import set_threads
+
+    set_threads()
+    place = find_folder(stores, dataset, version)
+    path = _predictor_path(runs, dataset, place.name, **chosen)
+    predictor = load_predictor(path, engine or default_engine())
+    predictor.network.to(device)
+    read = Stores(StorePaths(find_folder(stores, corrupted, None))) if corrupted else None
+    opened = Stores(StorePaths(place))
+    found, written = run_robustness(predictor, opened, limit, device, read)
+    click.echo("\n".join(describe(found)))
+    click.echo(written)
+
+
+@main.command()
+@click.option("--checkpoint", type=Path, required=True, help="A .pt file in results/ of a run.")
+@click.option("--input", "source", type=Path, required=True, help="Scan, or folder of scans.")
+@click.option("--out", type=Path, default=Path("predictions"), help="Folder for the classes.")
+@click.option("--poses", type=Path, help="T_world_lidar per scan, 12 numbers a line.")
+@click.option("--neighbors", type=click.IntRange(0), default=0, help="Scans either side that vote.")
+@click.option("--engine", help="[minkowski if it is built]")
+@click.option("--device", default="cpu", help="Torch device.")
+def predict(
+    checkpoint: Path,
+    source: Path,
+    out: Path,
+    poses: Path | None,
+    neighbors: int,
+    engine: str | None,
+    device: str,
+) -> None:
+    """Write the class of every point of .bin, .npy, .pcd or .ply scans."""
+    from eval.predict import find_scans, predict_files
+    from eval.predictor import load_predictor
+    from train.engines.table import default_engine
+    from train.trainer import set_threads
+
+    set_threads()
+    predictor = load_predictor(checkpoint, engine or default_engine())
+    scans = find_scans(source)
+    speed = predict_files(predictor, scans, out, poses, neighbors, device)
+    rate = speed.num_scans / speed.seconds
+    click.echo(
+        f"{speed.num_scans} scans, {speed.num_points} points in {speed.seconds:.1f} s: "
+        f"{rate:.2f} scans/s (reading and writing included)"
+    )
+    click.echo(out)
+
+
+@main.command()
+@store_options
+@predictor_options
+@click.option("--frames", default=4, help="Validation frames, evenly spaced.")
+@click.option("--out", type=Path, help="Folder [<runs>/<run>/view].")
+def view(
+    dataset: str,
+    version: str | None,
+    stores: Path,
+    runs: Path,
+    engine: str | None,
+    device: str,
+    frames: int,
+    out: Path | None,
+    **chosen,
+) -> None:
+    """Write predictions of validation frames as PNG, PLY and a rerun recording; no display."""
+    from eval.predictor import load_predictor
+    from eval.scenes import view_frames
+    from pipeline.index import find_folder
+    from train.engines.table import default_engine
+    from train.stores import StorePaths, Stores
+    from train.trainer import set_threads
+
+    set_threads()
+    place = find_folder(stores, dataset, version)
+    path = _predictor_path(runs, dataset, place.name, **chosen)
+    predictor = load_predictor(path, engine or default_engine())
+    folder = out or path.parents[1] / "view"
+    written, hint = view_frames(predictor, Stores(StorePaths(place)), frames, folder)
+    for file in written:
+        click.echo(file)
+    if hint:
+        click.echo(f"no recording: {hint}", err=True)
+
+
+def _predictor_path(
+    runs: Path,
+    dataset: str,
+    place: str,
+    run_name: str | None,
+    source: str,
+    recipe: str,
+    protocol: str,
+    split: str,
+    checkpoint: Path | None,
+) -> Path:
+    from pipeline.errors import check
+
+    run = runs / (run_name or f"{recipe}-{place}-{source}")
+    path = checkpoint or run / "results" / f"{protocol}-{dataset}-{split}.pt"
+    command = "probe" if protocol == "linear" else f"fewshot SPLIT={split}"
+    check(path.is_file(), f"{path}: checkpoint must exist, got nothing; run 'make {command}' first")
+    return path
+
+
 def _measure(
     protocol: str,
     dataset: str,
@@ -102,6 +364,7 @@ def _measure(
     init: str,
     checkpoint: Path | None,
     seeds: str,
+    taxonomy: str,
     settings: tuple[str, ...],
     split: str,
 ) -> None:
@@ -113,18 +376,17 @@ def _measure(
     from train.trainer import Machine, set_threads
 
     check(
-        not (checkpoint and (init == "random" or run_name is None)),
+        not (checkpoint and (init != "checkpoint" or run_name is None)),
         "--checkpoint: must come with --run NAME (the folder for its results) and without "
-        f"--init random, got --run {run_name} --init {init}",
+        f"--init random or teacher, got --run {run_name} --init {init}",
     )
     set_threads()
     place = find_folder(stores, dataset, version)
-    name = (
-        f"random-{recipe}-{place.name}" if init == "random" else f"{recipe}-{place.name}-{source}"
-    )
+    named = {"checkpoint": f"{recipe}-{place.name}-{source}"}
+    name = named.get(init, f"{init}-{recipe}-{place.name}")
     run = runs / (run_name or name)
     start = find_start(run, init, recipe, checkpoint)
-    opened = Stores(StorePaths(place, source))
+    opened = Stores(StorePaths(place, source, taxonomy=taxonomy, intensity=start.intensity))
     machine = Machine(engine or default_engine(), device)
     result, path = run_protocol(
         run, opened, protocol, split, start, settings, parse_seeds(seeds), machine
@@ -133,9 +395,15 @@ def _measure(
     click.echo(
         f"{result.protocol} on {result.dataset} {result.split}, from {result.init}: "
         f"mIoU {result.mean:.2f}{spread} % over {len(result.classes) - result.num_absent} classes "
-        f"({result.num_absent} absent)"
+        f"({result.num_absent} absent){_seen(result)}"
     )
     click.echo(path)
+
+
+def _seen(result) -> str:
+    if result.miou_seen is None:
+        return ""
+    return f"; {sum(result.miou_seen) / len(result.miou_seen):.2f} % over points a camera sees"
 
 
 if __name__ == "__main__":

@@ -1,30 +1,36 @@
 """Run a downstream protocol on a checkpoint (or on random weights) and write its result file."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from eval.probes.table import PROBES
-from eval.results import Result, write_result
+from eval.results import NORMALIZED, Result, write_result
 from pipeline.config import override, to_plain
-from pipeline.errors import UserError, check
+from pipeline.errors import check
 from pipeline.files import sha256
-from train.checkpoint import load_checkpoint, load_into, save_checkpoint
-from train.evaluate import evaluate
+from pipeline.index import Index
+from train.checkpoint import load_into, save_checkpoint
+from train.downstream import Downstream
+from train.evaluate import Confusions, evaluate
 from train.finetune import train_downstream
+from train.lifted import evaluate_lifted, train_lifted
 from train.metrics import scores
 from train.models.minkunet import MinkUNet
-from train.recipes import Network, load_recipe
+from train.recipes import Network, Recipe, load_recipe
 from train.rows import choose_rows
 from train.run_folder import CHECKPOINT
-from train.stores import Stores
-from train.trainer import Machine, make_network
+from train.stores import IntensityScale, Stores
+from train.trainer import Machine, load_teacher, make_network
 from train.voxelize import VoxelConfig
+from train.weights import assignments, read_weights
 
 VALIDATION = "val"
-C = TypeVar("C")
+_FEATURES = {"slidr": "intensity", "normalized": NORMALIZED}
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,33 @@ class Start:
 
     network: Network
     voxels: VoxelConfig
-    init: str  # '<recipe>/<source>' or 'random'
+    init: str  # '<recipe>/<source>', 'random' or '<recipe>/teacher'
     epochs: int = 0  # of pretraining
     checkpoint: Path | None = None
+    teacher: Recipe | None = None  # the recipe whose image teacher is measured instead
+    intensity: str = "slidr"  # how the checkpoint was fed
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What is trained and measured on."""
+
+    stores: Stores
+    rows: np.ndarray  # [R]
+    val_rows: np.ndarray  # [R']
+    num_classes: int
+    unlabeled: np.ndarray  # [R''], training frames beside the labeled ones, where they are used
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is done with it."""
+
+    protocol: str
+    split: str
+    config: dict[str, Any]
+    seeds: tuple[int, ...]
+    stages: tuple[str, ...]
 
 
 def find_start(run: Path, init: str, recipe_name: str, checkpoint: Path | None) -> Start:
@@ -43,9 +73,9 @@ def find_start(run: Path, init: str, recipe_name: str, checkpoint: Path | None) 
 
     Args:
         run: `<runs>/<run>`; its checkpoint is used where none is given.
-        init: 'checkpoint' or 'random'.
-        recipe_name: gives the network of a random start.
-        checkpoint: another checkpoint file.
+        init: 'checkpoint', 'random' or 'teacher'.
+        recipe_name: gives the network of a random start, or the teacher.
+        checkpoint: another checkpoint file: ours, or a published one (see train.weights).
 
     Raises:
         UserError: no checkpoint, or not a pretraining's.
@@ -53,13 +83,19 @@ def find_start(run: Path, init: str, recipe_name: str, checkpoint: Path | None) 
     if init == "random":
         recipe = load_recipe(recipe_name)
         return Start(recipe.network, recipe.voxels, "random")
+    if init == "teacher":
+        recipe = load_recipe(recipe_name)
+        return Start(recipe.network, recipe.voxels, f"{recipe.name}/teacher", teacher=recipe)
     path = checkpoint or run / CHECKPOINT
-    content = load_checkpoint(path, "network", "facts", "next_epoch")
-    facts = content["facts"]
-    network, voxels = _rebuild(Network(), facts["recipe"]["network"], path), VoxelConfig()
-    voxels = _rebuild(voxels, facts["recipe"]["voxels"], path)
-    name = f"{facts['recipe']['name']}/{facts['source']}"
-    return Start(network, voxels, name, content["next_epoch"], path)
+    weights = read_weights(path)
+    return Start(
+        weights.network,
+        weights.voxels,
+        weights.init,
+        weights.epochs,
+        path,
+        intensity=weights.intensity,
+    )
 
 
 def run_protocol(
@@ -71,57 +107,119 @@ def run_protocol(
     settings: tuple[str, ...],
     seeds: tuple[int, ...],
     machine: Machine,
+    keep_network: bool = True,
 ) -> tuple[Result, Path]:
     """Train on a split, evaluate on the validation frames, write the result file.
+
+    Args:
+        run: folder of the run; results go below it.
+        stores: the data set.
+        protocol: name in the table of probes.
+        split: labels to train on.
+        start: what the network starts from.
+        settings: 'key=value' of the protocol.
+        seeds: one training each.
+        machine: engine and device.
+        keep_network: keep the last seed's trained network beside the result.
 
     Raises:
         UserError: unknown protocol or key, an empty split, a checkpoint of another network, or
             validation frames without a labeled point.
     """
-    index, attributes = stores.index, stores.store("frames").attributes
+    index = stores.index
     base = PROBES.load(protocol).settings(index.dataset, start.init == "random")
     config = override(base, settings)
-    rows = choose_rows(stores, split, ("frames",))
-    val_rows = choose_rows(stores, VALIDATION, ("frames",))
-    classes = tuple(attributes["classes"])
-    matrices = []
-    for seed in seeds:
-        network = load_network(start, machine, seed)
-        seeded, grid = replace(config, seed=seed), start.voxels
-        train_downstream(network, stores, rows, len(classes), grid, seeded, machine.device)
-        matrices.append(evaluate(network, stores, val_rows, len(classes), grid, machine.device))
+    stages = ("frames", "superpixels", "projections") if start.teacher else ("frames",)
     check(
-        bool(matrices[-1].any()),
+        not start.teacher or config.freeze,
+        f"--init teacher: protocol must be linear, got {protocol}; the teacher is not trained",
+    )
+    rows, val_rows = choose_rows(stores, split, stages), choose_rows(stores, VALIDATION, stages)
+    num_classes = len(stores.taxonomy["classes"])
+    measure = _measure_teacher if start.teacher else _measure_network
+    unlabeled = rows[:0]
+    if config.mean_teacher.is_on:
+        unlabeled = np.setdiff1d(choose_rows(stores, "train", stages), rows)
+    data = _Data(stores, rows, val_rows, num_classes, unlabeled)
+    measured = [measure(start, data, replace(config, seed=seed), machine) for seed in seeds]
+    module, last = measured[-1]
+    check(
+        bool(last.points.any()),
         f"{stores.paths.folder}: split '{VALIDATION}' must have labeled points, got none; "
         "use a version of the data set that has labels there",
     )
-    found = [scores(matrix, attributes["metric"]) for matrix in matrices]
-    result = Result(
-        protocol=protocol,
-        dataset=index.dataset,
+    task = _Task(protocol, split, to_plain(config), seeds, stages)
+    result = _result(task, start, data, measured, machine.engine)
+    if isinstance(module, MinkUNet) and keep_network:
+        _save_predictor(run, result, module, start.network, stores.intensity_scale)
+    return result, write_result(run, result)
+
+
+def _result(
+    task: _Task,
+    start: Start,
+    data: _Data,
+    measured: list[tuple[nn.Module, Confusions]],
+    engine: str,
+) -> Result:
+    """Return what was measured, with everything that decided it."""
+    stores, (module, last) = data.stores, measured[-1]
+    attributes = stores.store("frames").attributes
+    metric = attributes["metric"]
+    found = [scores(confusions.points, metric) for _, confusions in measured]
+    seen = [confusions.seen for _, confusions in measured]
+    return Result(
+        protocol=task.protocol,
+        dataset=stores.index.dataset,
         place=stores.paths.folder.resolve().name,
-        split=split,
-        split_hash=sha256(rows.astype("<i8").tobytes())[:16],
+        split=task.split,
+        split_hash=_hash_frames(stores.index, data.rows),
         init=start.init,
         init_epochs=start.epochs,
         miou=tuple(score.miou for score in found),
+        miou_seen=None if seen[-1] is None else tuple(scores(m, metric).miou for m in seen),
         per_class_iou=tuple(score.per_class_iou for score in found),
-        classes=classes,
+        classes=tuple(stores.taxonomy["classes"]),
         num_absent=found[-1].num_absent,
-        convention=attributes["metric"],
-        seeds=seeds,
-        confusion=tuple(tuple(line) for line in matrices[-1].tolist()),
-        num_train=len(rows),
-        num_val=len(val_rows),
-        config=to_plain(config),
-        backbone=describe(network),
-        engine=machine.engine,
-        features="intensity",
+        convention=metric,
+        seeds=task.seeds,
+        confusion=tuple(tuple(line) for line in last.points.tolist()),
+        num_train=len(data.rows),
+        num_val=len(data.val_rows),
+        config=task.config,
+        backbone=describe(module),
+        engine=engine,
+        features="images" if start.teacher else _FEATURES[stores.paths.intensity],
         voxels=to_plain(start.voxels),
-        stores=stores.hashes(("frames",)) | {"label_map": attributes["label_map_hash"]},
+        stores=stores.hashes(task.stages) | {"label_map": stores.taxonomy["label_map_hash"]},
+        taxonomy=stores.paths.taxonomy,
     )
-    _save_predictor(run, result, network, start.network)
-    return result, write_result(run, result)
+
+
+def _measure_network(
+    start: Start, data: _Data, config: Downstream, machine: Machine
+) -> tuple[MinkUNet, Confusions]:
+    network, grid = load_network(start, machine, config.seed), start.voxels
+    stores, num_classes, device = data.stores, data.num_classes, machine.device
+    network = train_downstream(
+        network, stores, data.rows, num_classes, grid, config, device, data.unlabeled
+    )
+    return network, evaluate(network, stores, data.val_rows, num_classes, grid, device)
+
+
+def _measure_teacher(
+    start: Start, data: _Data, config: Downstream, machine: Machine
+) -> tuple[nn.Module, Confusions]:
+    teacher, augment = load_teacher(start.teacher)[0].to(machine.device), start.teacher.augment
+    stores, num_classes, device = data.stores, data.num_classes, machine.device
+    final = train_lifted(teacher, stores, data.rows, num_classes, augment, config, device)
+    matrix = evaluate_lifted(teacher, final, stores, data.val_rows, num_classes, augment, device)
+    return teacher.network, Confusions(matrix, matrix)
+
+
+def _hash_frames(index: Index, rows: np.ndarray) -> str:
+    """Return a hash of which frames were trained on, whatever rows they have in this index."""
+    return sha256("\n".join(sorted(index.frame_ids[row] for row in rows.tolist())).encode())[:16]
 
 
 def load_network(start: Start, machine: Machine, seed: int) -> MinkUNet:
@@ -129,40 +227,24 @@ def load_network(start: Start, machine: Machine, seed: int) -> MinkUNet:
     torch.manual_seed(seed)
     network = make_network(start.network, machine.engine)
     if start.checkpoint:
-        state = load_checkpoint(start.checkpoint, "network")["network"]
-        load_into(network, state, str(start.checkpoint))
+        load_into(network, read_weights(start.checkpoint).state, str(start.checkpoint))
     return network
 
 
-def describe(network: MinkUNet) -> str:
+def describe(module: nn.Module) -> str:
     """Return the network's name and size."""
-    count = sum(p.numel() for p in network.parameters())
-    return f"MinkUNet, {count:,} parameters"
+    count = sum(p.numel() for p in module.parameters())
+    return f"{type(module).__name__}, {count:,} parameters"
 
 
-def _save_predictor(run: Path, result: Result, network: MinkUNet, config: Network) -> None:
-    """Keep the last seed's trained network, for pictures of its predictions."""
-    settings = _assignments(to_plain(replace(config, out_channels=network.out_channels)))
+def _save_predictor(
+    run: Path, result: Result, network: MinkUNet, config: Network, scale: IntensityScale
+) -> None:
+    """Keep the last seed's trained network, for pictures, prediction and robustness."""
+    settings = assignments(to_plain(replace(config, out_channels=network.out_channels)))
     content = {"network": network.state_dict(), "network_settings": settings}
+    content["intensity"] = asdict(scale)
     save_checkpoint(run / "results" / f"{result.name}.pt", content)
-
-
-def _rebuild(config: C, plain: dict[str, Any], path: Path) -> C:
-    """Return a config dataclass from its plain form in a checkpoint."""
-    try:
-        return override(config, _assignments(plain))
-    except UserError as error:
-        raise UserError(
-            f"{path}: checkpoint must hold settings that this code knows, got {error}; train again"
-        ) from error
-
-
-def _assignments(plain: dict[str, Any]) -> list[str]:
-    """Return plain fields as the 'key=value' lines that override takes."""
-    return [
-        f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"
-        for key, value in plain.items()
-    ]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

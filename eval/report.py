@@ -1,28 +1,26 @@
-"""One self-contained HTML page of what was measured: tables, curves, pictures, and their origin."""
+"""One self-contained HTML page of what was measured: tables, charts, pictures, and their origin."""
 
-import base64
-import html
 from pathlib import Path
 
 import numpy as np
 
+from eval.charts import SHARES, class_bars, few_shot_curve, robustness_bars
+from eval.comparison import Column, compare, spread
+from eval.corruptions.table import CORRUPTIONS
+from eval.page import document, fit, images, note, table
 from eval.results import Result, read_results
+from eval.robustness import RobustnessResult, read_robustness
+from eval.tables.published import PublishedRobustness, published_robustness
 from eval.view import Picture, confusion_page, curves_page
 from pipeline.errors import check
 from pipeline.files import write_atomically
 from train.run_folder import METRICS, read_metrics
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em;
-       color: #222; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2em; border-bottom: 1px solid #ccc; }
-table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child { text-align: left; } th { background: #f4f4f4; }
-.wide { overflow-x: auto; } img { max-width: 100%; } .note { color: #555; font-size: 90%; }
-.upright th:not(:first-child) span { writing-mode: vertical-rl; transform: rotate(180deg);
-       white-space: nowrap; }
-"""
+PUBLISHED = "published"
+CONVENTIONS = {
+    "present": "mIoU is the mean over the classes that occur (absent ones left out)",
+    "slidr": "mIoU counts a class that does not occur as 100, as SLidR does",
+}
 
 
 def write_report(path: Path, runs: Path, pictures: Path, scenes: list[Picture], about: str) -> Path:
@@ -32,57 +30,109 @@ def write_report(path: Path, runs: Path, pictures: Path, scenes: list[Picture], 
         path: HTML file to make.
         runs: folder of runs; every result file below it is shown.
         pictures: folder of PNG pages that stage one drew.
-        scenes: pages of predictions.
+        scenes: pages of predictions, similarities and superpixel sources.
         about: where the data came from, one line.
 
     Raises:
-        UserError: no result file at all.
+        UserError: no result file at all, one that lacks a field, or two runs in one column that
+            were not measured alike.
     """
     results = read_results(runs)
     check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
+    columns, corrupted = compare(results), read_robustness(runs)
     stage_one = [Picture(page.stem, page.read_bytes()) for page in sorted(pictures.glob("*.png"))]
+    confusion = [_confusion(run, result) for run, result in results]
+    charts = [*_few_shot(columns), *(_bars(column) for column in columns)]
+    groups = fit(
+        [charts, _robustness_charts(corrupted), _curves(runs), stage_one, scenes, confusion]
+    )
+    charts, bars, curves, stage_one, scenes, confusion = groups
     parts = [
         "<h1>Selkie report</h1>",
-        f"<p class=note>{html.escape(about)}</p>",
+        note(about),
         "<h2>Downstream results</h2>",
+        *comparison_tables(columns),
+        *images(charts, ""),
+        "<h2>Every result</h2>",
         _score_table(results),
         "<h2>IoU per class (%)</h2>",
         *_class_tables(results),
+        "<h2>Robustness</h2>",
+        *_robustness_tables(corrupted),
+        *images(bars, ""),
         "<h2>Pretraining</h2>",
-        *_images(_curves(runs), "No pretraining run in this folder."),
+        *images(curves, "No pretraining run in this folder."),
         "<h2>What stage one made</h2>",
-        *_images(stage_one, "No pictures; run 'make pictures' to draw some."),
+        *images(stage_one, "No pictures; run 'make pictures' to draw some."),
         "<h2>Predictions and errors</h2>",
-        *_images(scenes, "No result on this data set."),
+        *images(scenes, "No result on this data set."),
         "<h2>Confusion</h2>",
-        *_images([_confusion(run, result) for run, result in results], ""),
+        *images(confusion, ""),
+        "<h2>Where each number came from</h2>",
+        _origin_table(results),
     ]
-    page = (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Selkie report</title>"
-        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style>"
-        f"<body>{''.join(parts)}</body></html>"
-    )
-    write_atomically(path, page.encode())
+    write_atomically(path, document("Selkie report", parts).encode())
     return path
 
 
+def comparison_tables(columns: list[Column]) -> list[str]:
+    """Return one table per data set: our runs, then the paper's numbers, marked as published."""
+    parts = []
+    for place in dict.fromkeys(column.place for column in columns):
+        here = [column for column in columns if column.place == place]
+        head, rows, published = comparison_rows(here)
+        parts.append(f"<h3>{place}</h3>" + table(head, rows, "", published))
+        conventions = sorted({r.convention for column in here for r in column.runs.values()})
+        said = "; ".join(CONVENTIONS[name] for name in conventions)
+        most = max(len(r.seeds) for column in here for r in column.runs.values())
+        counted = f"mean \u00b1 standard deviation over seeds (at most {most})"
+        parts.append(note(f"mIoU in percent; {counted}; {said}."))
+        if any(column.published for column in here):
+            absent = max(column.num_absent for column in here)
+            parts.append(
+                note(
+                    "Rows marked as published are other people's measurements, copied from the "
+                    f"place named; they count absent classes as 100, ours leave {absent} out."
+                )
+            )
+    return parts
+
+
+def comparison_rows(columns: list[Column]) -> tuple[list[str], list[list[str]], tuple[int, ...]]:
+    """Return head, rows and the numbers of the published rows for the columns of one data set."""
+    head = ["start", *(column.title for column in columns), "run, or source"]
+    runs = {run: r for column in columns for run, r in column.runs.items()}
+    rows = []
+    for run, result in runs.items():
+        epochs = f", {result.init_epochs} epochs" if result.init_epochs else ""
+        cells = [
+            spread(column.runs[run].miou) if run in column.runs else "\u2013" for column in columns
+        ]
+        rows.append([result.init + epochs, *cells, run])
+    num_ours = len(rows)
+    methods = dict.fromkeys((p.method, p.source) for column in columns for p in column.published)
+    for method, source in methods:
+        values = [
+            {(p.method, p.source): p.value for p in column.published}.get((method, source))
+            for column in columns
+        ]
+        cells = ["\u2013" if value is None else f"{value:.2f}" for value in values]
+        rows.append([f"{method} ({PUBLISHED})", *cells, source])
+    return head, rows, tuple(range(num_ours, len(rows)))
+
+
 def _score_table(results: list[tuple[str, Result]]) -> str:
-    head = ["protocol", "data", "labels", "start", "mIoU (%)", "seeds", "frames train / val"]
-    head += ["absent classes", "network", "engine", "run"]
+    head = ["protocol", "data", "labels", "start", "mIoU (%)", "seen by a camera", "seeds",
+            "frames train / val", "absent classes", "network", "engine", "run"]  # fmt: skip
     rows = []
     for run, result in results:
-        spread = f" \u00b1 {result.std:.2f}" if len(result.miou) > 1 else ""
         epochs = f", {result.init_epochs} epochs" if result.init_epochs else ""
         cells = [result.protocol, result.place, result.split, result.init + epochs]
-        cells += [f"{result.mean:.2f}{spread}", str(len(result.seeds))]
+        seen = "\u2013" if result.miou_seen is None else f"{np.mean(result.miou_seen):.2f}"
+        cells += [spread(result.miou), seen, str(len(result.seeds))]
         cells += [f"{result.num_train} / {result.num_val}", str(result.num_absent)]
         rows.append([*cells, result.backbone, result.engine, run])
-    note = {
-        "present": "mIoU is the mean over the classes that occur (absent ones left out)",
-        "slidr": "mIoU counts a class that does not occur as 100, as SLidR does",
-    }
-    conventions = sorted({result.convention for _, result in results})
-    return _table(head, rows) + f"<p class=note>{'; '.join(note[c] for c in conventions)}.</p>"
+    return table(head, rows)
 
 
 def _class_tables(results: list[tuple[str, Result]]) -> list[str]:
@@ -94,7 +144,85 @@ def _class_tables(results: list[tuple[str, Result]]) -> list[str]:
         name = f"{run}: {result.protocol} {result.split}"
         cells = ["\u2013" if np.isnan(v) else f"{v:.1f}" for v in means]
         tables.setdefault(tuple(result.classes), []).append([name, *cells])
-    return [_table(["run", *classes], rows, "upright") for classes, rows in tables.items()]
+    return [table(["run", *classes], rows, "upright") for classes, rows in tables.items()]
+
+
+def _robustness_tables(found: list[tuple[str, RobustnessResult]]) -> list[str]:
+    """Return the tables of corrupted scans: ours by data set, then the published rows."""
+    if not found:
+        return ["<p>No network was measured on corrupted scans; run 'make robustness'.</p>"]
+    kinds = [kind.replace("_", " ") for kind in CORRUPTIONS]
+    head = ["run", "clean", "mCE", "mRR", *kinds, "scans"]
+    parts = []
+    for place in dict.fromkeys(result.place for _, result in found):
+        here = [(run, result) for run, result in found if result.place == place]
+        rows = [_robustness_row(run, result) for run, result in here]
+        num_ours = len(rows)
+        if here[0][1].dataset == "nuscenes":
+            rows += [_published_row(row) for row in published_robustness()]
+            text = (
+                "mCE is against Robo3D's MinkUNet18 on nuScenes-C. Scans corrupted on the fly are "
+                "made from the published formulas; they are not the released ones."
+            )
+        else:
+            text = (
+                "mCE is against a baseline measured on nuScenes-C: on other data it only compares "
+                "these runs with each other."
+            )
+        parts.append(f"<h3>{place}</h3>" + table(head, rows, "", tuple(range(num_ours, len(rows)))))
+        parts.append(note(f"mIoU in percent, mean of three severities. {text}"))
+    return parts
+
+
+def _robustness_row(run: str, found: RobustnessResult) -> list[str]:
+    shares = [f"{np.mean(found.miou[kind]):.2f}" for kind in CORRUPTIONS]
+    scores = [f"{value:.2f}" for value in (found.clean, found.mce, found.mrr)]
+    name = f"{run}, {found.protocol} {found.split}"
+    return [name, *scores, *shares, f"{found.num_frames}, {found.corrupted}"]
+
+
+def _published_row(row: PublishedRobustness) -> list[str]:
+    shares = [f"{row.miou[kind]:.2f}" for kind in CORRUPTIONS]
+    name = f"{row.method}, {row.protocol} ({PUBLISHED})"
+    return [name, "\u2013", f"{row.mce:.2f}", f"{row.mrr:.2f}", *shares, row.source]
+
+
+def _origin_table(results: list[tuple[str, Result]]) -> str:
+    head = ["result", "labels", "split hash", "seeds", "stores", "settings"]
+    rows = []
+    for run, r in results:
+        stores = ", ".join(f"{name} {value}" for name, value in r.stores.items())
+        settings = ", ".join(f"{name}={value}" for name, value in r.config.items())
+        seeds = ", ".join(map(str, r.seeds))
+        rows.append(
+            [f"{run}/results/{r.name}.json", r.split, r.split_hash, seeds, stores, settings]
+        )
+    return table(head, rows, "origin")
+
+
+def _few_shot(columns: list[Column]) -> list[Picture]:
+    found = []
+    for place in dict.fromkeys(column.place for column in columns):
+        tuned = [
+            c
+            for c in columns
+            if c.place == place and c.protocol == "few_shot" and c.split in SHARES
+        ]
+        if tuned:
+            found.append(Picture(f"{place}: mIoU over the share of labels", few_shot_curve(tuned)))
+    return found
+
+
+def _bars(column: Column) -> Picture:
+    return Picture(f"{column.place}: {column.title}, IoU per class", class_bars(column))
+
+
+def _robustness_charts(found: list[tuple[str, RobustnessResult]]) -> list[Picture]:
+    charts = []
+    for place in dict.fromkeys(result.place for _, result in found):
+        here = [(run, result) for run, result in found if result.place == place]
+        charts.append(Picture(f"{place}: mIoU under corruption", robustness_bars(here)))
+    return charts
 
 
 def _curves(runs: Path) -> list[Picture]:
@@ -109,23 +237,3 @@ def _curves(runs: Path) -> list[Picture]:
 def _confusion(run: str, result: Result) -> Picture:
     title = f"{run}: {result.protocol} {result.split}"
     return Picture(title, confusion_page(np.array(result.confusion), list(result.classes), title))
-
-
-def _table(head: list[str], rows: list[list[str]], kind: str = "") -> str:
-    lines = ["".join(f"<th><span>{html.escape(cell)}</span></th>" for cell in head)]
-    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return f"<div class=wide><table class='{kind}'>{body}</table></div>"
-
-
-def _images(pictures: list[Picture], otherwise: str) -> list[str]:
-    if not pictures:
-        return [f"<p>{html.escape(otherwise)}</p>"]
-    figures = []
-    for picture in pictures:
-        data, caption = base64.b64encode(picture.png).decode(), html.escape(picture.title)
-        figures.append(
-            f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'>"
-            f"<figcaption class=note>{caption}</figcaption></figure>"
-        )
-    return figures

@@ -3,12 +3,14 @@
 import json
 import math
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check
 from pipeline.files import write_atomically
+
+NORMALIZED = "normalized intensity"  # in `features`
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,11 @@ class Result:
     dataset: str
     place: str  # name of the stores' folder, `<data set>[-<version>]`
     split: str
-    split_hash: str  # of the training rows
-    init: str  # '<recipe>/<superpixel source>' or 'random'
+    split_hash: str  # of the frame ids trained on
+    init: str  # '<recipe>/<superpixel source>', 'random', or '<recipe>/teacher'
     init_epochs: int  # of pretraining behind the checkpoint; 0 = random
     miou: tuple[float, ...]  # [seeds]
+    miou_seen: tuple[float, ...] | None  # [seeds], over points a camera sees; None = not known
     per_class_iou: tuple[tuple[float | None, ...], ...]  # [seeds][K]; None = absent
     classes: tuple[str, ...]
     num_absent: int  # classes in neither truth nor prediction
@@ -37,6 +40,7 @@ class Result:
     features: str
     voxels: dict[str, Any]
     stores: dict[str, str]  # store -> config hash
+    taxonomy: str = ""  # an alternative of the data set's manifest; '' = its default classes
 
     @property
     def mean(self) -> float:
@@ -51,7 +55,8 @@ class Result:
     @property
     def name(self) -> str:
         """File name of the result without its ending; its last predictor is called the same."""
-        return f"{self.protocol}-{self.dataset}-{self.split}"
+        dataset = f"{self.dataset}@{self.taxonomy}" if self.taxonomy else self.dataset
+        return f"{self.protocol}-{dataset}-{self.split}"
 
 
 def write_result(folder: Path, result: Result) -> Path:
@@ -66,17 +71,46 @@ def read_results(runs: Path) -> list[tuple[str, Result]]:
     """Return (run, result) of every result file below a folder of runs.
 
     Raises:
-        UserError: a file that is not one of ours.
+        UserError: a file that is not one of ours, or lacks a field.
     """
-    found = []
-    for path in sorted(runs.glob("*/results/*.json")):
-        try:
-            content = json.loads(path.read_text())
-            content.pop("mean"), content.pop("std")
-            found.append((path.parents[1].name, Result(**content)))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{path}: must be a result file, got {error}; remove it") from error
-    return found
+    paths = sorted(runs.glob("*/results/*.json"))
+    return [(path.parents[1].name, read_result(path)) for path in paths]
+
+
+def read_result(path: Path) -> Result:
+    """Return one result file.
+
+    Raises:
+        UserError: not one of ours, or it lacks a field.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: must be a result file, got {error}; remove it") from error
+    result = Result(
+        **{field.name: take_field(path, content, field.name) for field in fields(Result)}
+    )
+    num_classes, lengths = len(result.classes), {len(line) for line in result.per_class_iou}
+    check(
+        lengths == {num_classes} and len(result.confusion) == num_classes and bool(result.miou),
+        f"{path}: must hold numbers for its {num_classes} classes, got {sorted(lengths)} per seed; "
+        "measure again",
+    )
+    return result
+
+
+def take_field(path: Path, content: Any, name: str) -> Any:
+    """Return a field of a JSON file.
+
+    Raises:
+        UserError: no such field, names it and the file.
+    """
+    check(
+        isinstance(content, dict) and name in content,
+        f"{path}: must be a result file, got one without the field '{name}'; remove it, or measure "
+        "that run again",
+    )
+    return content[name]
 
 
 def _without_nan(value: Any) -> Any:

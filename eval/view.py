@@ -8,6 +8,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from pipeline.errors import check
 from train.batch import join_cells, make_cloud
 from train.models.minkunet import MinkUNet
 from train.stores import Stores
@@ -15,6 +16,7 @@ from train.voxelize import VoxelConfig
 
 RANGE_M = 40.0  # half the side of the square shown
 IGNORED = 255
+GRAY, RED = np.array([200, 200, 200], np.uint8), np.array([220, 30, 30], np.uint8)
 NO_CURVE = ("epoch", "step", "lr", "fallbacks")  # in metrics.jsonl, but no losses
 
 
@@ -33,6 +35,30 @@ class Prediction:
     points: np.ndarray  # [N, 4] float32
     labels: np.ndarray  # [N] uint8 train ids, 255 = ignored
     predicted: np.ndarray  # [N] uint8
+
+    def __post_init__(self) -> None:
+        """Refuse truth or prediction of another length."""
+        count = len(self.points)
+        for name in ("labels", "predicted"):
+            check(
+                len(getattr(self, name)) == count,
+                f"prediction: {name} must be one per point ({count}), got "
+                f"{len(getattr(self, name))}; predict that scan again",
+            )
+
+    def paints(self, colors: np.ndarray) -> dict[str, np.ndarray]:
+        """Return colors [N, 3] uint8 of truth, prediction and errors (red); gray: not evaluated.
+
+        Args:
+            colors: [K, 3] uint8 by train id.
+        """
+        known = self.labels != IGNORED
+        wrong = known & (self.labels != self.predicted)
+        return {
+            "truth": np.where(known[:, None], colors[np.where(known, self.labels, 0)], GRAY),
+            "prediction": colors[self.predicted],
+            "errors": np.where(wrong[:, None], RED, GRAY),
+        }
 
 
 def predict(network: MinkUNet, stores: Stores, row: int, voxels: VoxelConfig) -> Prediction:
@@ -57,13 +83,11 @@ def prediction_page(shown: Prediction, colors: np.ndarray, classes: list[str], t
     figure = Figure(figsize=(15, 6.2), dpi=90, layout="compressed")
     known = shown.labels != IGNORED
     wrong = known & (shown.labels != shown.predicted)
-    gray = np.array([200, 200, 200], np.uint8)
-    truth = np.where(known[:, None], colors[np.where(known, shown.labels, 0)], gray)
-    errors = np.where(wrong[:, None], np.array([220, 30, 30], np.uint8), gray)
+    truth, prediction, errors = shown.paints(colors).values()
     accuracy = 100 * (1 - wrong.sum() / max(known.sum(), 1))
     panels = [
         ("truth (gray: not evaluated)", truth),
-        ("prediction", colors[shown.predicted]),
+        ("prediction", prediction),
         (f"errors in red, {accuracy:.1f} % of points right", errors),
     ]
     for axes, (name, paint) in zip(figure.subplots(1, 3), panels, strict=True):

@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import click
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from tests.eval.test_report import Page
 from tests.eval.test_results import FIELDS, read_strictly
 from tests.train.small_runs import FOLDER, paths_of, small_recipe
 from train.checkpoint import load_checkpoint, save_checkpoint
+from train.stores import Stores
 from train.trainer import Machine, pretrain
 
 RUN = f"seal_small-{FOLDER}-oracle"
@@ -66,12 +69,16 @@ def test_probe_fewshot_and_report(evaluate, runs):
     assert done.out.startswith("few_shot on synthetic half, from seal_small/oracle: mIoU ")
     done = evaluate("probe", "--init", "random", *SHORT)
     assert done.code == 0, done.err
+    done = evaluate("probe", "--init", "teacher", *SHORT)
+    assert done.code == 0, done.err
+    assert "from seal_small/teacher: mIoU " in done.out and "% over points a camera" in done.out
     results = sorted(p.relative_to(runs).as_posix() for p in runs.glob("*/results/*.json"))
     assert results == [
         f"random-seal_small-{FOLDER}/results/linear-synthetic-train.json",
         f"{RUN}/results/few_shot-synthetic-1pct.json",
         f"{RUN}/results/few_shot-synthetic-half.json",
         f"{RUN}/results/linear-synthetic-train.json",
+        f"teacher-seal_small-{FOLDER}/results/linear-synthetic-train.json",
     ]
 
     done = evaluate("report", "--frames", "1")
@@ -79,9 +86,64 @@ def test_probe_fewshot_and_report(evaluate, runs):
     assert done.out.strip() == str((runs / "report.html").resolve())
     text = (runs / "report.html").read_text()
     page = Page(text)
-    assert sum(row[0] in ("linear", "few_shot") for row in page.rows) == 4
-    assert len(page.images) == 1 + 4 + 4  # curves, a scene and a matrix for each result
+    assert sum(row[0] in ("linear", "few_shot") for row in page.rows) == 5
+    # few-shot curve, bars of four columns, curves; sources, similarity, a scene for each network;
+    # a matrix for each result
+    assert len(page.images) == (1 + 4 + 1) + (1 + 1 + 4) + 5
+    assert "superpixel sources on one image" in text and "cosine similarity to a point" in text
     assert "http" not in text.replace("https", "http")
+    assert len(text) < 15_000_000
+
+
+def test_robustness_view_predict_and_table(evaluate, here, runs, stores, tmp_path):
+    assert evaluate("probe", *SHORT, "--set", "feature_passes=1").code == 0
+    done = evaluate("robustness", "--limit", "1")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0].startswith("clean ") and len(lines) == 1 + 8 + 3
+    assert "mCE " in lines[9] and "was measured on nuScenes-C" in lines[10]
+    path = runs / RUN / "robustness" / "linear-synthetic-train.json"
+    assert lines[11] == str(path)
+    result = read_strictly(path)
+    assert {len(values) for values in result["miou"].values()} == {3} and result["num_frames"] == 1
+
+    done = evaluate("view", "--frames", "1")
+    assert done.code == 0, done.err
+    shown = sorted(p.name for p in (runs / RUN / "view").iterdir() if p.suffix != ".rrd")
+    row = shown[0].split("-")[0].removesuffix(".png")
+    layers = [f"{row}-{name}.ply" for name in ("errors", "prediction", "truth")]
+    assert shown == sorted([f"{row}.png", *layers])
+
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    points = Stores(paths_of(stores)).points(5)
+    points.tofile(scans / "x.bin")
+    checkpoint = runs / RUN / "results" / "linear-synthetic-train.pt"
+    words = ["--checkpoint", checkpoint, "--input", scans, "--out", tmp_path / "out"]
+    done = here(main, "predict", *words, "--engine", "native")
+    assert done.code == 0, done.err
+    assert done.out.startswith(f"1 scans, {len(points)} points in ") and "scans/s" in done.out
+    assert len(np.load(tmp_path / "out" / "x.npy")) == len(points)
+
+    done = here(main, "compare", "--runs", runs)
+    assert done.code == 0, done.err
+    assert "| start | linear train | run, or source |" in done.out
+    done = evaluate("report", "--frames", "1")
+    assert done.code == 0, done.err
+    text = (runs / "report.html").read_text()
+    assert "mIoU under corruption" in text and "only compares these runs" in text
+
+
+def test_corrupt_writes_what_it_names(here, stores, tmp_path):
+    words = ["--stores", stores, "--kind", "fog", "--severity", "heavy", "--limit", "1"]
+    done = here(main, "corrupt", "synthetic", *words, "--out", tmp_path / "c")
+    assert done.code == 0, done.err
+    assert done.out.strip() == str(tmp_path / "c" / "fog" / "heavy")
+    assert len(list((tmp_path / "c").rglob("*.bin"))) == 2
+    done = here(main, "corrupt", "synthetic", "--stores", stores, "--kind", "frog")
+    assert (done.code, "did you mean 'fog'" in done.error()) == (2, True)
+    done = here(main, "corrupt", "synthetic", "--stores", stores, "--severity", "strong")
+    assert "choose one of: heavy, light, moderate" in done.error()
 
 
 def test_the_same_probe_twice_gives_the_same_file(evaluate, runs):
@@ -115,6 +177,8 @@ def test_another_checkpoint_needs_a_run_of_its_own(evaluate, runs):
         ("fewshot", ["--set", "epochs=0"], "epochs: must be at least 1"),
         ("probe", ["--seeds", "a"], "--seeds: must be numbers"),
         ("probe", ["--dataset", "waymo"], "make superpixels DATASET=waymo"),
+        ("robustness", [], "checkpoint must exist, got nothing; run 'make probe' first"),
+        ("view", ["--protocol", "few_shot", "--split", "5pct"], "run 'make fewshot SPLIT=5pct'"),
         ("report", ["--runs", "none"], "must hold results, got none; run 'make probe' first"),
     ],
 )  # fmt: skip
@@ -156,7 +220,34 @@ def test_help_as_a_user_sees_it(command):
     assert done.code == 0, done.err
     for word in ("--split", "--seeds", "--init", "Linear probe"):
         assert word in done.out
-    for name in ("probe", "fewshot", "report"):
+    for name in main.commands:
         assert len(main.commands[name].help) > 20
         for option in main.commands[name].params:
-            assert option.help, f"{name} {option.name}"
+            is_argument = isinstance(option, click.Argument)  # told of in the command's own text
+            assert is_argument or option.help, f"{name} {option.name}"
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.pt"])
+def test_published_weights_are_probed_as_a_checkpoint_is(evaluate, runs, tmp_path, name):
+    from train.convert import convert
+
+    own = runs / RUN / "checkpoint.pt"
+    convert(own, tmp_path / name)
+    scores = []
+    for path, run in ((own, "own"), (tmp_path / name, "other")):
+        done = evaluate("probe", "--checkpoint", path, "--run", run, *SHORT)
+        assert done.code == 0, done.err
+        result = json.loads((runs / run / "results" / "linear-synthetic-train.json").read_text())
+        scores.append((result["miou"], result["init"], result["init_epochs"]))
+    assert scores[0] == scores[1]
+
+
+def test_semi_supervised_as_a_command(evaluate, runs):
+    done = evaluate("semi", *SHORT, "--set", "mean_teacher.confidence=0")
+    assert done.code == 0, done.err
+    path = runs / RUN / "results" / "semi_supervised-synthetic-1pct.json"
+    result = json.loads(path.read_text())
+    assert result["config"]["mean_teacher"]["mix_weight"] == 1.0
+    assert (result["protocol"], result["num_train"]) == ("semi_supervised", 1)
+    done = evaluate("semi", *SHORT, "--split", "full")
+    assert "must hold frames beside the labeled ones, got none" in done.error()

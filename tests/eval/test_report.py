@@ -64,13 +64,14 @@ def test_every_result_has_its_rows_and_nothing_is_loaded_from_elsewhere(tmp_path
     page = Page(text)
     assert page.open == []
     assert not re.search(r"https?://|<script|<link|@import|url\(", text)
-    assert len(page.images) == 1 + 1 + 1 + 3  # curves, picture, scene, confusion matrices
+    # bars of two columns, curves, picture, scene, confusion matrices
+    assert len(page.images) == 2 + 1 + 1 + 1 + 3
     assert all(source.startswith("data:image/png;base64,") for source in page.images)
     assert "seal-&lt;x&gt;" in text and "seal-<x>" not in text
     assert "scene &amp; all" in text and "a &lt; b" in text
     scores = {row[-1] + row[1]: row for row in page.rows if row[0] == "linear"}
     assert len(scores) == 3
-    seal = scores["seal-<x>synthetic-tiny"]
+    seal = scores["seal-<x>synthetic-tiny"]  # of the table of every result
     assert seal[2:5] == ["1pct", "seal/slic, 10 epochs", "33.00 \u00b1 3.00"]
     assert scores["randomsynthetic-tiny"][3:5] == ["random", "8.00"]
     # classes of each data set head their own table; a class absent for all seeds has a dash
@@ -78,6 +79,43 @@ def test_every_result_has_its_rows_and_nothing_is_loaded_from_elsewhere(tmp_path
     assert ["run", "road", "pole", "tree"] in page.rows
     assert ["seal-<x>: linear 1pct", "66.0", "\u2013", "0.0"] in page.rows
     assert "left out" in text and "as SLidR does" in text
+
+
+def test_published_numbers_are_marked_and_stand_apart(tmp_path):
+    nuscenes = replace(RESULT, dataset="nuscenes", place="nuscenes", protocol="few_shot")
+    write_result(tmp_path / "runs" / "mine", nuscenes)
+    text = report(tmp_path)
+    rows = {row[0]: row for row in Page(text).rows}
+    name = "Seal (ResNet-50 teacher, MinkUNet34) (published)"
+    assert rows[name][1] == "45.84" and "README benchmark table" in rows[name][2]
+    assert rows["seal/slic, 10 epochs"][1:] == ["33.00 \u00b1 3.00", "mine"]
+    marked = re.findall(r"<tr class=published><td>([^<]*)", text)
+    assert marked and all(cell.endswith("(published)") for cell in marked)
+    assert "ours leave 1 out" in text
+
+
+def test_runs_that_lack_a_field_or_were_split_otherwise_are_refused(tmp_path):
+    write_result(tmp_path / "runs" / "a", RESULT)
+    write_result(tmp_path / "runs" / "b", replace(RESULT, split_hash="f" * 16))
+    with pytest.raises(UserError, match="report: split_hash of .* must be the same in every run"):
+        report(tmp_path)
+    path = tmp_path / "runs" / "b" / "results" / f"{RESULT.name}.json"
+    path.write_text(path.read_text().replace('"num_val"', '"n_val"'))
+    with pytest.raises(UserError, match="got one without the field 'num_val'; remove it"):
+        report(tmp_path)
+    path = tmp_path / "runs" / "a" / "robustness" / "x.json"
+    path.parent.mkdir()
+    path.write_text('{"protocol": "linear"}')
+    (tmp_path / "runs" / "b" / "results" / f"{RESULT.name}.json").unlink()
+    with pytest.raises(UserError, match="x.json: must be .* without the field 'dataset'"):
+        report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_prediction_of_the_wrong_length_is_refused():
+    points = np.zeros((5, 4), np.float32)
+    with pytest.raises(UserError, match=r"predicted must be one per point \(5\), got 4"):
+        Prediction(points, np.zeros(5, np.uint8), np.zeros(4, np.uint8))
 
 
 def test_a_page_without_pictures_says_so(tmp_path):

@@ -1,0 +1,185 @@
+"""The whole matrix of a paper's table: data set x labels x init x seed, each cell a result file.
+
+In: names. Out: one run folder per data set, init and seed below `<runs>/table`, and the table as
+Markdown. A cell whose result stands is skipped, so a stopped matrix goes on where it was; shards
+share nothing but the folder.
+"""
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.protocol import Start, find_start, run_protocol
+from eval.results import Result, read_results
+from pipeline.errors import check
+from train.stores import StorePaths, Stores
+from train.trainer import Machine
+
+LINEAR = "lp"  # the column of the linear probe on all labels
+TABLE = "table"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number to measure."""
+
+    place: Path  # `<stores>/<data set>`
+    init: str  # 'random', the name of a run, or a file of weights
+    split: str  # labels: 'lp', '1pct', ..
+    seed: int
+
+    @property
+    def protocol(self) -> str:
+        """Name in the table of probes."""
+        return "linear" if self.split == LINEAR else "few_shot"
+
+    @property
+    def labels(self) -> str:
+        """The split that is trained on."""
+        return "train" if self.split == LINEAR else self.split
+
+    def folder(self, runs: Path) -> Path:
+        """Return the cell's run folder; cells that differ in their labels alone share it."""
+        name = self.init.replace("/", "_")
+        return runs / TABLE / f"{name}-{self.place.name}-{self.seed}"
+
+    def is_done(self, runs: Path, dataset: str) -> bool:
+        """Return whether the cell's result stands."""
+        name = f"{self.protocol}-{dataset}-{self.labels}.json"
+        return (self.folder(runs) / "results" / name).exists()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What to measure, in the order given: seeds outermost, so that a whole table comes early."""
+
+    places: tuple[Path, ...]
+    inits: tuple[str, ...]
+    splits: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    def cells(self) -> list[Cell]:
+        """Return every cell."""
+        return [
+            Cell(place, init, split, seed)
+            for seed in self.seeds
+            for place in self.places
+            for init in self.inits
+            for split in self.splits
+        ]
+
+
+def run_matrix(
+    matrix: Matrix,
+    runs: Path,
+    recipe: str,
+    settings: tuple[str, ...],
+    shard: tuple[int, int],
+    machine: Machine,
+) -> Iterator[str]:
+    """Measure every missing cell of a shard; yield a line per cell.
+
+    Args:
+        matrix: what to measure.
+        runs: folder of runs; pretrained ones are looked up here by name.
+        recipe: network of a random start.
+        settings: 'key=value' of the protocols.
+        shard: (i, n): every n-th cell, from the i-th.
+        machine: engine and device.
+
+    Raises:
+        UserError: an init that is none, before anything is measured, or an empty split.
+    """
+    check(
+        bool(matrix.inits and matrix.splits and matrix.seeds),
+        f"table: must have inits, splits and seeds, got {matrix.inits}, {matrix.splits}",
+    )
+    number, count = shard
+    starts = {init: _start(runs, init, recipe) for init in matrix.inits}
+    for cell in matrix.cells()[number::count]:
+        stores = Stores(StorePaths(cell.place, intensity=starts[cell.init].intensity))
+        if cell.is_done(runs, stores.index.dataset):
+            yield f"{_words(cell)}: done before"
+            continue
+        result, _ = run_protocol(
+            cell.folder(runs),
+            stores,
+            cell.protocol,
+            cell.labels,
+            starts[cell.init],
+            settings,
+            (cell.seed,),
+            machine,
+            keep_network=False,
+        )
+        yield f"{_words(cell)}: mIoU {result.mean:.2f} %"
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return 'i/n' as numbers.
+
+    Raises:
+        UserError: it is not that.
+    """
+    number, _, count = text.partition("/")
+    check(
+        number.isdecimal() and count.isdecimal() and int(number) < int(count),
+        f"--shard: must be i/n with 0 <= i < n, got '{text}'; for example --shard 0/4",
+    )
+    return int(number), int(count)
+
+
+def markdown(matrix: Matrix, runs: Path) -> str:
+    """Return the table of what has been measured: a line per data set and init, mean +- std.
+
+    Raises:
+        UserError: results of one line were trained on different labels under one name.
+    """
+    found = dict(_by_cell(runs))
+    lines = [
+        "| data set | init | " + " | ".join(matrix.splits) + " |",
+        "| --- " * (2 + len(matrix.splits)) + "|",
+    ]
+    for place in matrix.places:
+        for init in matrix.inits:
+            columns = []
+            for split in matrix.splits:
+                cells = [Cell(place, init, split, seed) for seed in matrix.seeds]
+                keys = [(c.folder(runs).name, c.protocol, c.labels) for c in cells]
+                columns.append(_spread([found[key] for key in keys if key in found]))
+            lines.append(f"| {place.name} | {init} | " + " | ".join(columns) + " |")
+    return "\n".join(lines)
+
+
+def _by_cell(runs: Path) -> Iterator[tuple[tuple[str, str, str], Result]]:
+    for run, result in read_results(runs / TABLE):
+        yield (run, result.protocol, result.split), result
+
+
+def _spread(results: list[Result]) -> str:
+    if not results:
+        return ""
+    for name in ("split_hash", "convention", "init"):
+        values = {getattr(result, name) for result in results}
+        check(
+            len(values) == 1,
+            f"table: seeds of one cell must share {name}, got {', '.join(sorted(values))}; "
+            "remove the older results",
+        )
+    values = [result.mean for result in results]
+    text = f"{statistics.fmean(values):.2f}"
+    spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{text}{spread} ({len(values)})"
+
+
+def _start(runs: Path, init: str, recipe: str) -> Start:
+    """Return what an init stands for."""
+    if init == "random":
+        return find_start(runs, "random", recipe, None)
+    is_file = Path(init).suffix in (".pt", ".safetensors", ".ckpt", ".pth")
+    return find_start(runs / init, "checkpoint", recipe, Path(init) if is_file else None)
+
+
+def _words(cell: Cell) -> str:
+    return f"{cell.place.name}, {cell.init}, {cell.split}, seed {cell.seed}"
