@@ -13,7 +13,9 @@ SEED ?= 0
 RECIPE ?= $(if $(filter synthetic,$(DATASET)),seal_small,seal)
 SPLIT ?= 1pct
 INIT ?= checkpoint
-SEEDS ?= 0
+SEEDS ?= 1
+INITS ?= random
+SPLITS ?= lp,1pct
 
 # spinning OpenMP threads cost several times the work itself wherever another job shares the cores
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -23,15 +25,25 @@ STAMP := $(VENV)/.selkie-env-$(ENGINE)
 # optional arguments, passed on only where they were given
 WHERE = $(if $(ROOT),--root $(ROOT)) $(if $(VERSION),--version $(VERSION))
 FLAGS = $(WHERE) $(if $(SCENES),--scenes $(SCENES)) $(if $(LIMIT),--limit $(LIMIT)) \
-        $(if $(SHARD),--shard $(SHARD)) $(ARGS)
+        $(if $(SHARD),--shard $(SHARD)) $(RUNNING) $(ARGS)
+RUNNING = $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(DEVICE),--device $(DEVICE))
+
+# SEEDS=3 is seeds 0, 1 and 2; a list is taken as it is
+COMMA := ,
+SEED_LIST = $(if $(findstring $(COMMA),$(SEEDS)),$(SEEDS),$(or $(shell seq -s, 0 $$(($(SEEDS) - 1))),0))
 
 # what stages two and three take everywhere
 PLACES = --dataset $(DATASET) --stores $(STORES) --runs $(RUNS) $(if $(VERSION),--version $(VERSION)) \
          $(if $(filter-out auto,$(ENGINE)),--engine $(ENGINE)) $(if $(DEVICE),--device $(DEVICE))
-START = --source $(VFM) --recipe $(RECIPE) --init $(INIT) --seeds $(SEEDS) \
+START = --source $(VFM) --recipe $(RECIPE) --init $(INIT) --seeds $(SEED_LIST) \
         $(if $(RUN),--run $(RUN)) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(ARGS)
+# which measured network: the probe's on all labels, unless SPLIT or PROTOCOL say another
+MEASURED = --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) \
+           $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) --protocol $(or $(PROTOCOL),linear) \
+           --split $(if $(filter few_shot,$(PROTOCOL)),$(SPLIT),$(if $(filter command line,$(origin SPLIT)),$(SPLIT),train))
 
-.PHONY: help env doctor synthetic superpixels stage index verify pictures pretrain probe fewshot report \
+.PHONY: help env doctor synthetic superpixels stage index check verify inspect import-masks export-masks pictures \
+        pretrain show convert probe fewshot semi table report robustness compare predict view \
         demo lint test test-slow bench clean
 
 help:  ## list the targets
@@ -50,7 +62,7 @@ doctor: env  ## versions, engine, superpixel sources, BLAS, GPU
 synthetic: env  ## the made-up city: SIZE=tiny|demo|full SEED=0
 	@$(PY) -m pipeline synthesize $(if $(ROOT),--root $(ROOT)) --size $(SIZE) --seed $(SEED)
 
-superpixels: env  ## stage one, complete, for one superpixel source: DATASET=... VFM=...
+superpixels: env  ## stage one, complete: DATASET=... VFM=... SCHEDULER=serial|local:4|tcp://...|slurm:file.yaml
 	@$(PY) -m pipeline run --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)
 
 stage: env  ## one stage again: STAGE=frames|superpixels|projections|segments DATASET=...
@@ -59,20 +71,59 @@ stage: env  ## one stage again: STAGE=frames|superpixels|projections|segments DA
 index: env  ## build or extend the index of a data set and check it
 	@$(PY) -m pipeline index --dataset $(DATASET) --stores $(STORES) $(WHERE)
 
+check: env  ## the same with pictures: points over images, labels from above
+	@$(PY) -m pipeline check $(DATASET) --stores $(STORES) $(WHERE) $(ARGS)
+
 verify: env  ## rehash every block of a data set's stores
 	@$(PY) -m pipeline verify --dataset $(DATASET) --stores $(STORES) $(WHERE) $(ARGS)
+
+inspect: env  ## schema, provenance and sizes of a store: STORE=stores/.../frames.zarr
+	@$(PY) -m pipeline inspect $(or $(STORE),$(error STORE must be a store, got none; make inspect STORE=stores/.../frames.zarr))
+
+import-masks: env  ## superpixels from PNG files <camera token>.png: FOLDER=... [LABEL=...]
+	@$(PY) -m pipeline import-masks --dataset $(DATASET) --stores $(STORES) --folder $(or $(FOLDER),$(error FOLDER must hold PNG files, got none; make import-masks FOLDER=...)) $(if $(LABEL),--label $(LABEL)) $(WHERE) $(RUNNING) $(ARGS)
+
+export-masks: env  ## superpixels of VFM as PNG files: OUT=... [BITS=8|16]
+	@$(PY) -m pipeline export-masks --dataset $(DATASET) --source $(VFM) --stores $(STORES) --out $(or $(OUT),$(error OUT must be a folder, got none; make export-masks OUT=...)) $(if $(BITS),--bits $(BITS)) $(WHERE) $(ARGS)
 
 pictures: env  ## superpixels, projected points and segments as PNG
 	@$(PY) -m pipeline pictures --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(WHERE) $(ARGS)
 
-pretrain: env  ## stage two: RECIPE=seal|slidr|seal_small|slidr_small DATASET=... VFM=...
+pretrain: env  ## stage two: RECIPE=seal|slidr|ppkt|st_slidr|seal_dinov2|scalr|*_small DATASET=...[,...] VFM=...
 	@$(PY) -m train pretrain $(PLACES) --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) $(ARGS)
 
-probe: env  ## linear probe of a run, or INIT=random; SEEDS=0,1,2
+show: env  ## the complete config of RECIPE, as --set takes it
+	@$(PY) -m train show $(RECIPE) $(ARGS)
+
+convert: env  ## weights into another file: FROM=checkpoint.pt TO=x.safetensors or TO=x.pt (SLidR's layout)
+	@$(PY) -m train convert $(FROM) $(TO)
+
+probe: env  ## linear probe of a run, or INIT=random, or CHECKPOINT=file RUN=name; SEEDS=3
 	@$(PY) -m eval probe $(PLACES) $(START)
 
 fewshot: env  ## fine-tune on SPLIT=1pct|5pct|10pct|25pct|half|full
 	@$(PY) -m eval fewshot $(PLACES) $(START) --split $(SPLIT)
+
+semi: env  ## fine-tune on SPLIT with all other scans unlabeled (mean teacher, LaserMix)
+	@$(PY) -m eval semi $(PLACES) $(START) --split $(SPLIT)
+
+table: env  ## DATASET=a,b INITS=random,RUN,FILE SPLITS=lp,1pct,..,full SEEDS=3: what is missing, and the table
+	@$(PY) -m eval table $(PLACES) --recipe $(RECIPE) --inits $(INITS) --splits $(SPLITS) \
+		--seeds $(SEED_LIST) $(if $(SHARD),--shard $(SHARD)) $(ARGS)
+robustness: env  ## a probed network on clean + 24 corrupted versions: PROTOCOL=linear SPLIT=train LIMIT=...
+	@$(PY) -m eval robustness $(PLACES) $(MEASURED) $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+
+compare: env  ## every result beside the published numbers
+	@$(PY) -m eval compare $(PLACES)
+
+predict: env  ## classes of scans: CHECKPOINT=run/results/x.pt INPUT=scan.bin|folder [OUT=... POSES=... NEIGHBORS=2]
+	@$(PY) -m eval predict --checkpoint $(or $(CHECKPOINT),$(error CHECKPOINT must be a .pt file in results/ of a run, got none)) \
+	  --input $(or $(INPUT),$(error INPUT must be a scan or a folder of scans, got none)) $(if $(OUT),--out $(OUT)) \
+	  $(if $(POSES),--poses $(POSES)) $(if $(NEIGHBORS),--neighbors $(NEIGHBORS)) \
+	  $(if $(filter-out auto,$(ENGINE)),--engine $(ENGINE)) $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
+
+view: env  ## predictions as PNG, PLY and rerun recording, no display: FRAMES=4
+	@$(PY) -m eval view $(PLACES) $(MEASURED) $(if $(FRAMES),--frames $(FRAMES)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 report: env  ## one HTML page of every result below RUNS
 	@$(PY) -m eval report $(PLACES)
@@ -87,6 +138,9 @@ demo: env  ## everything once on the synthetic city, ends with the path of repor
 
 bench: env  ## side-by-side timings
 	@$(PY) -m benchmarks.engines
+	@$(PY) -m benchmarks.superpixels
+	@$(PY) -m benchmarks.cluster
+	@$(PY) -m benchmarks.panoptic
 
 lint: env  ## ruff format and ruff check
 	@$(VENV)/bin/ruff format --check .
