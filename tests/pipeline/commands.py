@@ -1,6 +1,7 @@
 """Commands in processes of their own, with small blocks, for tests that kill or run several."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,9 +34,13 @@ def start(city, stores, *arguments, stages=("frames", "projections"), env=None):
     )
 
 
-def finish(process):
+def finish(process, limit_s=300):
     """Wait for a process that must succeed and return what it said."""
-    error = process.communicate()[1]
+    try:
+        error = process.communicate(timeout=limit_s)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise AssertionError(f"no end in {limit_s} s: {process.communicate()[1]}") from None
     assert process.returncode == 0, error
     return error
 

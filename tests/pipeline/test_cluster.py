@@ -230,10 +230,13 @@ def test_a_local_cluster_listens_on_this_machine_only(city, tmp_path):
 
 @pytest.mark.slow
 def test_slurm_runs_what_the_queue_starts(city, tmp_path):
-    """`sbatch` made up: it starts the script it is given, here."""
+    """`sbatch` made up: as the real one, it takes a copy of the script, which is soon gone."""
     bin_ = tmp_path / "bin"
     bin_.mkdir()
-    (bin_ / "sbatch").write_text('#!/bin/bash\nbash "$1" >/dev/null 2>&1 &\necho $!\n')
+    (bin_ / "sbatch").write_text(
+        f'#!/bin/bash\ncp "$1" {tmp_path}/job-$$\n'
+        f"bash {tmp_path}/job-$$ >/dev/null 2>&1 &\necho $!\n"
+    )
     (bin_ / "scancel").write_text("#!/bin/bash\nkill $1\n")
     for name in ("sbatch", "scancel"):
         (bin_ / name).chmod(0o755)
