@@ -84,7 +84,7 @@ def test_footprint_by_hand():
     assert footprints[0] == pytest.approx(whole)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(a=st.floats(0.5, 20), b=st.floats(0.5, 20), turn_rad=st.floats(0, 6.3))
 def test_footprint_of_a_full_rectangle_is_its_area(a, b, turn_rad):
     x, y = np.meshgrid((np.arange(100) + 0.5) / 100 - 0.5, (np.arange(100) + 0.5) / 100 - 0.5)

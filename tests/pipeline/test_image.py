@@ -154,7 +154,7 @@ def test_store_ids_agree_with_store_pixels(size, scale):
         _assert_store_pixel_takes_one_of_its_own(native_length, store_length)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(native=st.integers(2, 3000), share=st.floats(0.02, 1.0))
 def test_store_ids_agree_with_store_pixels_at_any_size(native, share):
     _assert_store_pixel_takes_one_of_its_own(native, max(1, round(native * share)))

@@ -85,7 +85,7 @@ def test_no_points_give_no_pixels():
     assert project(np.empty((0, 4), np.float32), _camera()).shape == (0, 2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     points=hnp.arrays(np.float32, (40, 3), elements=st.floats(-60, 60, width=32)),
     quaternion=hnp.arrays(np.float64, 4, elements=st.floats(0.1, 1)),
@@ -103,7 +103,7 @@ def test_equal_to_the_slow_twin(points, quaternion, translation, focal):
     np.testing.assert_array_equal(depth, depth_slow)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     pixels=hnp.arrays(np.float64, (20, 2), elements=st.floats(1, 79)),
     depth=hnp.arrays(np.float64, 20, elements=st.floats(1.5, 100)),

@@ -141,7 +141,7 @@ def test_only_the_largest_are_kept():
     assert not first[objects[0] == 3].any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(tilt_rad=st.floats(0, 0.15), turn_rad=st.floats(0, 6.2), seed=st.integers(0, 99))
 def test_tilted_ground_is_found_and_nothing_above_it(tilt_rad, turn_rad, seed):
     rng = np.random.default_rng(seed)

@@ -78,7 +78,7 @@ def assert_pairs_still_see_their_points(before, after, stretch):
         ), f"pair of point {mark} sees row {green}, column {red}, was at {near[mark, image]}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32),
     height=st.integers(30, 240),

@@ -78,7 +78,7 @@ def test_moving_a_batch_keeps_every_value():
     assert moved.num_segments == batch.num_segments
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 60))
 def test_a_pair_points_at_the_voxel_that_holds_its_point(seed, num_points):
     rng = np.random.default_rng(seed)

@@ -52,7 +52,7 @@ coordinate = st.floats(-200, 200, width=32)
     size_m=st.sampled_from([0.1, 5.0, 60.0]),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_point_shares_a_cell_with_its_representative(rows, kind, size_m, seed):
     config = VoxelConfig(kind, size_m, angle_deg=30.0)
     points = np.array(rows, dtype=np.float32).reshape(-1, 3)

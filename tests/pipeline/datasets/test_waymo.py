@@ -93,7 +93,7 @@ def slow_points(ranges, mount, poses, T_world_vehicle):
     return np.array(found)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10**6))
 def test_equal_to_the_slow_twin(seed):
     rng = np.random.default_rng(seed)
