@@ -115,6 +115,46 @@ def find_places(stores: Path, datasets: str, version: str | None) -> list[Path]:
 
 
 @main.command()
+@click.option("--dataset", default="nuscenes", help="Name of a data set, or a,b.")
+@click.option("--source", default="slic", help="Superpixel source.")
+@click.option("--recipe", default="seal", help="Published run, see train/recipes.py.")
+@click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
+@click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores.")
+@click.option("--runs", type=Path, default=Path("runs"), help="Folder for all runs.")
+@click.option("--nodes", default=1, help="Machines.")
+@click.option("--gpus", default=1, help="GPUs of each.")
+@click.option("--batch-per-gpu", type=int, help="Sets batch_size [the recipe's, shared].")
+@click.option("--workers", default=8, help="Loader processes per GPU.")
+@click.option("--hours", default=24, help="Of the job.")
+def sbatch(
+    dataset: str,
+    source: str,
+    recipe: str,
+    settings: tuple[str, ...],
+    stores: Path,
+    runs: Path,
+    nodes: int,
+    gpus: int,
+    batch_per_gpu: int | None,
+    workers: int,
+    hours: int,
+) -> None:
+    """Print a script for sbatch, with the batch and the learning rate it amounts to."""
+    from pipeline.config import override
+    from train.job_script import Request, job_script
+    from train.recipes import load_recipe
+
+    request = Request(nodes, gpus, workers, hours)
+    if batch_per_gpu is not None:
+        settings = (*settings, f"batch_size={batch_per_gpu * nodes * gpus}")
+    config = override(load_recipe(recipe), settings)
+    words = ["--dataset", dataset, "--source", source, "--recipe", recipe, "--device", "cuda"]
+    words += ["--stores", str(stores), "--runs", str(runs), "--workers", str(workers)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    click.echo(job_script(config, words, request, f"{recipe}-{dataset}-{source}"), nl=False)
+
+
+@main.command()
 @click.argument("recipe")
 @click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
 def show(recipe: str, settings: tuple[str, ...]) -> None:

@@ -100,12 +100,12 @@ def make_sample(
 ) -> Sample:
     """Turn an augmented sample, and the cloud of its successor, into what collate takes."""
     cloud = make_cloud(paired.points, paired.segment, voxels)
-    images = np.stack([image.transpose(2, 0, 1) for image in paired.images])
+    images = np.stack(paired.images).transpose(0, 3, 1, 2)  # a view: colors stay last in memory
     return Sample(
         row=row,
         clouds=(cloud,) if later is None else (cloud, later),
         images=images,
-        ids=np.stack(paired.ids).astype(np.int32),
+        ids=np.stack(paired.ids, dtype=np.int32, casting="same_kind"),
         pair_voxel=cloud.voxel_idx[paired.pair_point],
         pair_image=paired.pair_image,
         pair_row=paired.pair_row,

@@ -136,4 +136,5 @@ def _features(
 
 
 def _colors(stores: Stores) -> np.ndarray:
-    return np.array(stores.taxonomy["colors"], np.uint8)
+    taxonomy = stores.taxonomy
+    return np.array([taxonomy["colors"][name] for name in taxonomy["classes"]], np.uint8)

@@ -76,7 +76,7 @@ class Team:
         refuse_data_parallel(module)
         if self.size == 1:
             return module
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(module, forward_sync_buffers=False)
 
     def sync_norms(self, network: nn.Module, device: str) -> nn.Module:
         """Return the network with batch norms over the voxels of all GPUs; torch has no CPU one."""

@@ -175,7 +175,8 @@ class Training:
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content.get("scaler", {}))
         states = content["generator"]
-        self.generator.set_state(states if states.ndim == 1 else states[self.team.rank])
+        own = states if states.ndim == 1 else states[self.team.rank]
+        self.generator.set_state(own.clone())  # torch reads a view's bytes from the wrong place
 
 
 def make_network(config: Network, engine: str) -> MinkUNet:

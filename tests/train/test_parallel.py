@@ -99,6 +99,11 @@ def test_two_processes_equal_one_that_averages_the_losses_of_the_halves(halves, 
         training = Training(recipe, NATIVE, team)
         training.start_epoch(0)
         losses = [training.step(batches[team.rank])["loss"] for batches in halves]
+        own, state = training.generator.get_state(), training.state()
+        assert state["generator"].shape == (2, *own.shape)
+        training.generator.manual_seed(99)
+        training.load(state, "here")
+        assert torch.equal(training.generator.get_state(), own)
         return losses, training.network.state_dict(), training.head.state_dict()
 
     found = in_two_processes(train, tmp_path)
@@ -202,11 +207,11 @@ def torchrun(stores, runs, run, log, *more):
     """Start a run of two processes; 16 steps, checkpoints after each."""
     settings = [*SMALL, "epochs=8", "losses.superpixel_nce.gather=true", *more]
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-             "-m", "train", "pretrain", "--stores", str(stores), "--runs", str(runs), "--run", run,
-             "--source", "oracle", "--recipe", "seal_small", "--save-every", "1",
+             "-m", "--", "train", "pretrain", "--stores", str(stores), "--runs", str(runs),
+             "--run", run, "--source", "oracle", "--recipe", "seal_small", "--save-every", "1",
              "--engine", "native", "--workers", "1",
              *(part for setting in settings for part in ("--set", setting))]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONFAULTHANDLER": "1"}
     return subprocess.Popen(words, env=environment, stdout=log, stderr=log)
 
 
