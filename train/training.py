@@ -36,6 +36,16 @@ class Machine:
     save_every: int = 1000  # steps; at the end of each epoch as well
     knn_every: int = 0  # epochs between quick looks; 0 = none
 
+    def __post_init__(self) -> None:
+        """Refuse counts that make no sense."""
+        for name, least in (("num_workers", 0), ("save_every", 1), ("knn_every", 0)):
+            value = getattr(self, name)
+            check(
+                value >= least,
+                f"--{name.removeprefix('num_').replace('_', '-')}: must be at least {least}, "
+                f"got {value}",
+            )
+
 
 class NotFinite(UserError):
     """The loss of a batch is NaN or infinite."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import UserError
 from tests.conftest import REPOSITORY
@@ -138,6 +139,17 @@ def test_a_loss_that_is_not_finite_leaves_the_frames_behind(stores, tmp_path, mo
     assert not (folder / "checkpoint.pt").exists()
 
 
+def test_waiting_and_memory_go_to_tensorboard_alone(whole):
+    """metrics.jsonl holds what is the same in every run."""
+    events = EventAccumulator(str(whole / "tensorboard"))
+    events.Reload()
+    waiting = [event.value for event in events.Scalars("time/waiting_for_data")]
+    assert len(waiting) == 8 and all(0 < share < 1 for share in waiting)
+    assert all(event.value > 50 for event in events.Scalars("memory/peak_mb"))
+    assert all(event.value > 0 for event in events.Scalars("time/step_s"))
+    assert not {"waiting", "step_s", "peak_mb"} & set(read_metrics(whole)[0])
+
+
 def test_samples_without_a_pair_are_counted_and_the_run_goes_on(stores, tmp_path, monkeypatch):
     from train.stores import Stores
 
@@ -154,6 +166,19 @@ def test_samples_without_a_pair_are_counted_and_the_run_goes_on(stores, tmp_path
     without = [line for line in lines if "unpaired" in line]
     assert 0 < len(without) < len(lines) == 4
     assert all(("superpixel_nce" in line) != ("unpaired" in line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("num_workers", -1, "--workers: must be at least 0, got -1"),
+        ("save_every", 0, "--save-every: must be at least 1, got 0"),
+        ("knn_every", -1, "--knn-every: must be at least 0, got -1"),
+    ],
+)
+def test_counts_that_make_no_sense_are_refused(field, value, expected):
+    with pytest.raises(UserError, match=expected):
+        Machine("native", **{field: value})
 
 
 def test_the_old_handler_comes_back():
