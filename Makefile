@@ -21,6 +21,8 @@ SPLITS ?= lp,1pct
 export OMP_WAIT_POLICY ?= PASSIVE
 
 PY := $(VENV)/bin/python
+# the two dashes keep torchrun from taking --run for an abbreviation of its own --run-path
+TRAIN = $(if $(PROCESSES),$(VENV)/bin/torchrun --standalone --nproc-per-node $(PROCESSES) -m -- train,$(PY) -m train)
 STAMP := $(VENV)/.selkie-env-$(ENGINE)
 # optional arguments, passed on only where they were given
 WHERE = $(if $(ROOT),--root $(ROOT)) $(if $(VERSION),--version $(VERSION))
@@ -43,7 +45,7 @@ MEASURED = --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) \
            --split $(if $(filter few_shot,$(PROTOCOL)),$(SPLIT),$(if $(filter command line,$(origin SPLIT)),$(SPLIT),train))
 
 .PHONY: help env doctor synthetic superpixels stage index check verify inspect import-masks export-masks pictures \
-        pretrain show convert probe fewshot semi table report robustness compare predict view \
+        pretrain sbatch show convert probe fewshot semi table report robustness compare predict view \
         demo lint test test-slow bench clean
 
 help:  ## list the targets
@@ -89,8 +91,11 @@ export-masks: env  ## superpixels of VFM as PNG files: OUT=... [BITS=8|16]
 pictures: env  ## superpixels, projected points and segments as PNG
 	@$(PY) -m pipeline pictures --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(WHERE) $(ARGS)
 
-pretrain: env  ## stage two: RECIPE=seal|slidr|ppkt|st_slidr|seal_dinov2|scalr|*_small DATASET=...[,...] VFM=...
-	@$(PY) -m train pretrain $(PLACES) --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) $(ARGS)
+pretrain: env  ## stage two: RECIPE=seal|slidr|ppkt|st_slidr|seal_dinov2|scalr|*_small DATASET=...[,...] VFM=... PROCESSES=GPUS
+	@$(TRAIN) pretrain $(PLACES) --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) $(ARGS)
+
+sbatch: env  ## print a script for SLURM: RECIPE=... DATASET=... VFM=... ARGS='--nodes 2 --gpus 4 --batch-per-gpu 4'
+	@$(PY) -m train sbatch --dataset $(DATASET) --source $(VFM) --recipe $(RECIPE) --stores $(STORES) --runs $(RUNS) $(ARGS)
 
 show: env  ## the complete config of RECIPE, as --set takes it
 	@$(PY) -m train show $(RECIPE) $(ARGS)
@@ -141,6 +146,7 @@ bench: env  ## side-by-side timings
 	@$(PY) -m benchmarks.superpixels
 	@$(PY) -m benchmarks.cluster
 	@$(PY) -m benchmarks.panoptic
+	@$(PY) -m benchmarks.loader
 
 lint: env  ## ruff format and ruff check
 	@$(VENV)/bin/ruff format --check .

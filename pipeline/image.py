@@ -5,8 +5,10 @@ images by INTER_AREA and id maps by INTER_NEAREST_EXACT. OpenCV decodes half a f
 complaint and turns images by their EXIF tag, so both are dealt with here.
 """
 
+import io
 import struct
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from pipeline.errors import UserError, check
 
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_SHRUNK = {1: cv2.IMREAD_COLOR_RGB, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB\x60\x82"
 
 
@@ -59,17 +62,35 @@ def read_size(path: Path) -> tuple[int, int]:
                 width, height = struct.unpack(">II", head[16:24])
                 return height, width
             if head.startswith(_JPEG_START):
-                file.seek(2)
-                while marker := file.read(4):
-                    kind, length = struct.unpack(">HH", marker)
-                    if 0xFFC0 <= kind <= 0xFFCF and kind not in (0xFFC4, 0xFFC8, 0xFFCC):
-                        return struct.unpack(">HH", file.read(5)[1:])
-                    file.seek(length - 2, 1)
+                return _jpeg_size(file)
     except OSError as error:
         raise UserError(f"{path}: image cannot be read ({error.strerror})") from None
     except struct.error:
         head = b"a header cut short"
     raise UserError(f"{path}: image must be a PNG or JPEG, got {head[:8]!r}; copy it again")
+
+
+def jpeg_size(data: np.ndarray) -> tuple[int, int]:
+    """Return (height, width) of JPEG bytes [B] uint8 from their header.
+
+    Raises:
+        UserError: the header is none or cut off.
+    """
+    try:
+        with io.BytesIO(data) as file:
+            check(file.read(3) == _JPEG_START, "JPEG bytes: must start as a JPEG, got others")
+            return _jpeg_size(file)
+    except struct.error:
+        raise UserError("JPEG bytes: header is cut off; run 'make verify'") from None
+
+
+def _jpeg_size(file: BinaryIO) -> tuple[int, int]:
+    file.seek(2)
+    while True:
+        kind, length = struct.unpack(">HH", file.read(4))
+        if 0xFFC0 <= kind <= 0xFFCF and kind not in (0xFFC4, 0xFFC8, 0xFFCC):
+            return struct.unpack(">HH", file.read(5)[1:])
+        file.seek(length - 2, 1)
 
 
 def encode_jpeg(image_rgb: np.ndarray, quality: int = 90) -> np.ndarray:
@@ -82,16 +103,22 @@ def encode_jpeg(image_rgb: np.ndarray, quality: int = 90) -> np.ndarray:
     return data.reshape(-1)
 
 
-def decode_jpeg(data: np.ndarray) -> np.ndarray:
+def decode_jpeg(data: np.ndarray, shrink: Literal[1, 2, 4] = 1) -> np.ndarray:
     """Return the image [H, W, 3] uint8 RGB of JPEG bytes [B] uint8 (no padding behind them).
+
+    Args:
+        data: the bytes.
+        shrink: 2 and 4 decode a half or a quarter of the rows and columns, rounded up, each the
+            mean of those it stands for; faster than decoding all.
 
     Raises:
         UserError: the bytes are truncated or no image.
     """
     raw = data.tobytes()
     _check_whole(raw, "JPEG bytes")
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    return _decode(raw, flags, "JPEG bytes")
+    flags = _SHRUNK[shrink] | cv2.IMREAD_IGNORE_ORIENTATION
+    image = _decode(raw, flags, "JPEG bytes")
+    return image if shrink == 1 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from pipeline.chunks import ChunkReader
 from pipeline.errors import UserError
 from pipeline.marker import marker_folder, read_marker
 from pipeline.schema import SCHEMA_VERSION, Capacity
@@ -43,6 +44,7 @@ class Store:
         self.header = Header(**header)
         self.attributes: dict[str, Any] = attributes
         self._arrays: dict[str, zarr.Array] = {}
+        self._readers: dict[str, ChunkReader | None] = {}
         self._quarantined: dict[
             int, dict[int, str]
         ] = {}  # block -> row -> reason; done blocks only
@@ -123,12 +125,33 @@ class Store:
                 f"{self.path}: frame {row} must be done, got {reason}; {self.remedy(reason)}"
             )
         try:
-            return np.asarray(self.array(name)[(row, *where)])
+            found = self._read_chunks(name, row, where)
+            return np.asarray(self.array(name)[(row, *where)]) if found is None else found
         except (RuntimeError, ValueError, OSError) as error:  # checksums of zstd and of the shard
             raise UserError(
                 f"{self.path}/{name}: frame {row} must be readable, got '{error}'; run 'make "
                 f"verify DATASET={self.header.dataset}', then {self.remedy()}"
             ) from error
+
+    def _read_chunks(
+        self, name: str, row: int, where: tuple[int | slice, ...]
+    ) -> np.ndarray | None:
+        """Return what `read` asks for past zarr; None where only zarr can read it."""
+        if name not in self._readers:
+            metadata = self.array(name).metadata.to_dict()
+            fits = ChunkReader.fits(metadata)
+            self._readers[name] = ChunkReader(self.path / name, metadata) if fits else None
+        reader = self._readers[name]
+        if reader is None or not 0 <= row < reader.shape[0]:
+            return None
+        if not where or not isinstance(where[0], int) or reader.num_parts == 1:
+            found = reader.read(row, None)
+            return None if found is None else np.asarray(found[where])
+        part, inside = divmod(where[0], reader.chunk[1])
+        if not 0 <= part < reader.num_parts:
+            return None
+        found = reader.read(row, part)
+        return None if found is None else np.asarray(found[(inside, *where[1:])])
 
     def missing(self, row: int) -> str | None:
         """Return why a frame cannot be read ('block not done', 'quarantined: ...'), or None."""

@@ -1,10 +1,14 @@
 """Commands of stage two: `python -m train COMMAND --help`."""
 
 import os
+import signal
+import sys
 
 # Before torch: OpenMP's own default is one thread, BLAS and torch keep all cores (set_threads).
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ.setdefault("MKL_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+# Processes that torchrun starts on one machine share its cores.
+_CORES = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+os.environ.setdefault("MKL_NUM_THREADS", str(max(1, _CORES)))
 # Threads that wait asleep: spinning ones starve each other as soon as anything else runs (a step of
 # a small network on two busy cores: 5 to 28 s spinning, 0.7 s asleep).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -49,6 +53,8 @@ def store_options(command):
 @click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
 @click.option("--intensity", default="slidr", help="As SLidR feeds it, or 'normalized' to 0..1.")
 @click.option("--workers", default=0, help="Loader processes; 0 reads in the trainer itself.")
+@click.option("--save-every", default=1000, help="Steps between checkpoints; each epoch's end too.")
+@click.option("--knn-every", default=10, help="Epochs between quick looks (kNN); 0 = none.")
 def pretrain(
     dataset: str,
     version: str | None,
@@ -63,11 +69,17 @@ def pretrain(
     settings: tuple[str, ...],
     intensity: str,
     workers: int,
+    save_every: int,
+    knn_every: int,
 ) -> None:
-    """Pretrain a network; a finished run is a no-op, an unfinished one goes on."""
+    """Pretrain a network; a finished run is a no-op, an unfinished one goes on.
+
+    Under torchrun, one process per GPU. SIGTERM saves and ends with exit code 143.
+    """
     from pipeline.config import override
     from train.engines.table import default_engine
     from train.recipes import load_recipe
+    from train.stop import Stopped
     from train.stores import StorePaths
     from train.trainer import Machine, set_threads
     from train.trainer import pretrain as run
@@ -77,9 +89,15 @@ def pretrain(
     places = find_places(stores, dataset, version)
     named = "+".join(place.name for place in places)
     folder = runs / (run_name or f"{recipe}-{named}-{source}")
-    machine = Machine(engine or default_engine(), device, workers)
+    machine = Machine(engine or default_engine(), device, workers, save_every, knn_every)
     paths = tuple(StorePaths(place, source, segments, intensity=intensity) for place in places)
-    click.echo(run(folder, paths, config, machine))
+    try:
+        done = run(folder, paths, config, machine)
+    except Stopped as stopped:
+        click.echo(f"{stopped}; the same command goes on", err=True)
+        sys.exit(128 + signal.SIGTERM)
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(done)
 
 
 def find_places(stores: Path, datasets: str, version: str | None) -> list[Path]:
@@ -94,6 +112,46 @@ def find_places(stores: Path, datasets: str, version: str | None) -> list[Path]:
         f"{version}; write a version into the name, like nuscenes-v1.0-mini",
     )
     return [find_folder(stores, name, version) for name in names]
+
+
+@main.command()
+@click.option("--dataset", default="nuscenes", help="Name of a data set, or a,b.")
+@click.option("--source", default="slic", help="Superpixel source.")
+@click.option("--recipe", default="seal", help="Published run, see train/recipes.py.")
+@click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
+@click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores.")
+@click.option("--runs", type=Path, default=Path("runs"), help="Folder for all runs.")
+@click.option("--nodes", default=1, help="Machines.")
+@click.option("--gpus", default=1, help="GPUs of each.")
+@click.option("--batch-per-gpu", type=int, help="Sets batch_size [the recipe's, shared].")
+@click.option("--workers", default=8, help="Loader processes per GPU.")
+@click.option("--hours", default=24, help="Of the job.")
+def sbatch(
+    dataset: str,
+    source: str,
+    recipe: str,
+    settings: tuple[str, ...],
+    stores: Path,
+    runs: Path,
+    nodes: int,
+    gpus: int,
+    batch_per_gpu: int | None,
+    workers: int,
+    hours: int,
+) -> None:
+    """Print a script for sbatch, with the batch and the learning rate it amounts to."""
+    from pipeline.config import override
+    from train.job_script import Request, job_script
+    from train.recipes import load_recipe
+
+    request = Request(nodes, gpus, workers, hours)
+    if batch_per_gpu is not None:
+        settings = (*settings, f"batch_size={batch_per_gpu * nodes * gpus}")
+    config = override(load_recipe(recipe), settings)
+    words = ["--dataset", dataset, "--source", source, "--recipe", recipe, "--device", "cuda"]
+    words += ["--stores", str(stores), "--runs", str(runs), "--workers", str(workers)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    click.echo(job_script(config, words, request, f"{recipe}-{dataset}-{source}"), nl=False)
 
 
 @main.command()

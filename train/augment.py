@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from pipeline.image import resize_ids
+from train.pixels import Box, Image, cut_image
 
 MAX_TRIES = 10
 _ENOUGH_PAIRS_FRACTION = 0.75  # method.md 4, step 3
-_Box = tuple[int, int, int, int]  # top, left, height, width, pixels
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PairedSample:
 
     points: np.ndarray  # [N, 4] float32: x, y, z in m in the LiDAR frame, intensity
     segment: np.ndarray  # [N] uint16 geometric segment, 0 = none
-    images: tuple[np.ndarray, ...]  # I arrays [H, W, 3] uint8 RGB; sizes may differ by camera
+    images: tuple[Image, ...]  # I images [H, W, 3] uint8 RGB; sizes may differ by camera
     ids: tuple[np.ndarray, ...]  # I arrays [H, W] uint16 superpixel, 0 = none
     pair_point: np.ndarray  # [M] int64, row of `points`
     pair_image: np.ndarray  # [M] int64, position in `images`
@@ -74,7 +74,7 @@ class Augmented:
 class _View:
     """One image with its pairs."""
 
-    image: np.ndarray
+    image: Image
     ids: np.ndarray
     pairs: np.ndarray  # [m] int64, positions in the sample's pair arrays
     row: np.ndarray  # [m] int64
@@ -136,8 +136,12 @@ def augment_cloud(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     angle_rad = rng.uniform(0, 2 * math.pi)
     cos, sin = math.cos(angle_rad), math.sin(angle_rad)
     flip_xy = np.where(rng.random(2) < 0.5, -1.0, 1.0)
-    turned_xy = points[:, :2].astype(np.float64) @ np.array([[cos, sin], [-sin, cos]]) * flip_xy
-    return np.concatenate([turned_xy, points[:, 2:]], axis=1).astype(np.float32)
+    x, y = points[:, :2].T.astype(np.float64)
+    turned = np.empty((points.shape[1], len(points)), np.float32)  # one axis after the other
+    turned[0] = (x * cos - y * sin) * flip_xy[0]
+    turned[1] = (x * sin + y * cos) * flip_xy[1]
+    turned[2:] = points[:, 2:].T
+    return turned.T
 
 
 def drop_cuboid(sample: PairedSample, config: Config, rng: np.random.Generator) -> PairedSample:
@@ -152,11 +156,12 @@ def drop_cuboid(sample: PairedSample, config: Config, rng: np.random.Generator) 
     """
     if not len(sample.points) or config.cuboid <= 0:
         return sample
-    xyz = sample.points[:, :3]
-    extent = xyz.max(0) - xyz.min(0)
+    axes = sample.points[:, :3].T  # one by one: reductions over rows of three are slow
+    extent = np.array([axis.max() - axis.min() for axis in axes])
     half_size = extent * rng.uniform(0, config.cuboid) / 2
-    center = xyz[rng.integers(len(xyz))]
-    keep = ~(np.abs(xyz - center) < half_size).all(1)
+    center = axes[:, rng.integers(len(sample.points))]
+    near = [np.abs(a - c) < size for a, c, size in zip(axes, center, half_size, strict=True)]
+    keep = ~(near[0] & near[1] & near[2])
     keep_pair = keep[sample.pair_point]
     num_images = len(sample.images)
     before = np.bincount(sample.pair_image, minlength=num_images)
@@ -167,7 +172,7 @@ def drop_cuboid(sample: PairedSample, config: Config, rng: np.random.Generator) 
     new_row = np.cumsum(keep) - 1
     return replace(
         sample,
-        points=sample.points[keep],
+        points=np.stack([axis[keep] for axis in sample.points.T]).T,
         segment=sample.segment[keep],
         pair_point=new_row[sample.pair_point[keep_pair]],
         pair_image=sample.pair_image[keep_pair],
@@ -176,7 +181,7 @@ def drop_cuboid(sample: PairedSample, config: Config, rng: np.random.Generator) 
     )
 
 
-def _draw_crop(view: _View, config: Config, rng: np.random.Generator) -> _Box | None:
+def _draw_crop(view: _View, config: Config, rng: np.random.Generator) -> Box | None:
     """Return a box that keeps enough pairs, or None where ten draws gave none.
 
     Area U(min_area, 1), aspect log-uniform. Enough: more than min_pairs or more than 75 % of the
@@ -202,7 +207,7 @@ def _inside(row: np.ndarray, col: np.ndarray, height: int, width: int) -> np.nda
     return (row >= 0) & (row < height) & (col >= 0) & (col < width)
 
 
-def _crop(view: _View, box: _Box | None, config: Config) -> _View:
+def _crop(view: _View, box: Box | None, config: Config) -> _View:
     """Return the box (None = all) of a view at the configured size; pairs (p - offset) * scale.
 
     The published formula, rounded, sends a pixel's corner where resizing sends its center: the two
@@ -210,13 +215,12 @@ def _crop(view: _View, box: _Box | None, config: Config) -> _View:
     """
     top, left, box_height, box_width = box or (0, 0, *view.ids.shape)
     height, width = config.height, config.width
-    area = np.s_[top : top + box_height, left : left + box_width]
     row, col = view.row - top, view.col - left
     new_row = np.rint(row * (height / box_height)).astype(np.int64)
     new_col = np.rint(col * (width / box_width)).astype(np.int64)
     keep = _inside(row, col, box_height, box_width) & _inside(new_row, new_col, height, width)
-    image = cv2.resize(view.image[area], (width, height), interpolation=cv2.INTER_LINEAR)
-    ids = resize_ids(view.ids[area], height, width)
+    image = cut_image(view.image, (top, left, box_height, box_width), height, width)
+    ids = resize_ids(view.ids[top : top + box_height, left : left + box_width], height, width)
     return _View(image, ids, view.pairs[keep], new_row[keep], new_col[keep])
 
 
@@ -224,8 +228,8 @@ def _flip(view: _View) -> _View:
     """Return the view mirrored left to right: col' = W - 1 - col (method.md 4, step 4)."""
     return replace(
         view,
-        image=np.ascontiguousarray(view.image[:, ::-1]),
-        ids=np.ascontiguousarray(view.ids[:, ::-1]),
+        image=cv2.flip(view.image, 1),
+        ids=cv2.flip(view.ids, 1),
         col=view.image.shape[1] - 1 - view.col,
     )
 

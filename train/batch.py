@@ -1,5 +1,6 @@
 """Samples into one batch: voxels of a list of frames [t, t+n], images, pairs, segments."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,6 +34,12 @@ class Sample:
     pair_row: np.ndarray  # [M] int64
     pair_col: np.ndarray  # [M] int64
     num_fallbacks: int  # crops and cuboids that the augmentation had to give up
+    part: int = 0  # data set, where there are several
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether any pixel of a superpixel sees a point."""
+        return bool(self.ids[self.pair_image, self.pair_row, self.pair_col].any())
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ class Batch:
     pair_col: Tensor  # [M] int64
     num_samples: int
     num_fallbacks: int
+    num_unpaired: int = 0  # samples without a pixel of a superpixel that sees a point
+    rows: tuple[tuple[int, int], ...] = ()  # of each sample: data set, index row
 
     @property
     def num_segments(self) -> int:
@@ -67,8 +76,15 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch on a device."""
-        frames = tuple(Clouds(*(t.to(device) for t in vars(f).values())) for f in self.frames)
-        moved = {n: t.to(device) for n, t in vars(self).items() if isinstance(t, Tensor)}
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in memory that a GPU copies from by itself; DataLoader calls this."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        frames = tuple(Clouds(*(change(t) for t in vars(f).values())) for f in self.frames)
+        moved = {n: change(t) for n, t in vars(self).items() if isinstance(t, Tensor)}
         return replace(self, frames=frames, **moved)
 
 
@@ -84,12 +100,12 @@ def make_sample(
 ) -> Sample:
     """Turn an augmented sample, and the cloud of its successor, into what collate takes."""
     cloud = make_cloud(paired.points, paired.segment, voxels)
-    images = np.stack([image.transpose(2, 0, 1) for image in paired.images])
+    images = np.stack(paired.images).transpose(0, 3, 1, 2)  # a view: colors stay last in memory
     return Sample(
         row=row,
         clouds=(cloud,) if later is None else (cloud, later),
         images=images,
-        ids=np.stack(paired.ids).astype(np.int32),
+        ids=np.stack(paired.ids, dtype=np.int32, casting="same_kind"),
         pair_voxel=cloud.voxel_idx[paired.pair_point],
         pair_image=paired.pair_image,
         pair_row=paired.pair_row,
@@ -126,6 +142,8 @@ def collate(samples: list[Sample]) -> Batch:
         pair_col=join("pair_col"),
         num_samples=len(samples),
         num_fallbacks=sum(sample.num_fallbacks for sample in samples),
+        num_unpaired=sum(not sample.is_paired for sample in samples),
+        rows=tuple((sample.part, sample.row) for sample in samples),
     )
 
 

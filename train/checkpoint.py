@@ -1,6 +1,8 @@
 """Checkpoints: tensors and plain Python only, written whole or not at all, loaded weights-only."""
 
 import io
+import os
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -14,6 +16,7 @@ from pipeline.errors import UserError, check
 from pipeline.files import write_atomically
 
 FORMAT = 1
+KEPT = 3  # a run's checkpoint.pt, and the two before it: checkpoint-1.pt, checkpoint-2.pt
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -26,6 +29,52 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **content}, buffer)
     write_atomically(path, buffer.getvalue())
+
+
+def save_in_turn(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint as `save_checkpoint`; the one that stood there becomes the one before.
+
+    `path` itself stands whole at every moment: the old file gets a second name before the new one
+    takes its first.
+    """
+    for number in range(KEPT - 1, 1, -1):
+        if (newer := before(path, number - 1)).exists():
+            os.replace(newer, before(path, number))
+    if path.exists():
+        try:
+            os.link(path, before(path, 1))
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, before(path, 1))
+    save_checkpoint(path, content)
+
+
+def before(path: Path, number: int) -> Path:
+    """Return the name of a checkpoint that is `number` older than `path`."""
+    return path.with_name(f"{path.stem}-{number}{path.suffix}") if number else path
+
+
+def load_latest(path: Path, *keys: str) -> tuple[dict[str, Any], Path] | None:
+    """Return the newest checkpoint that can be read, and its path; None where there is none.
+
+    One that cannot is named on standard error, and the one before is taken.
+
+    Raises:
+        UserError: none of those that stand can be read; says so of the newest.
+    """
+    standing = [p for p in (before(path, number) for number in range(KEPT)) if p.exists()]
+    problems: list[UserError] = []
+    for candidate in standing:
+        try:
+            content = load_checkpoint(candidate, *keys)
+        except UserError as error:
+            problems.append(error)
+            continue
+        for problem in problems:
+            print(f"{problem}\n{candidate}: going on from this one instead", file=sys.stderr)
+        return content, candidate
+    if problems:
+        raise problems[0]
+    return None
 
 
 def load_checkpoint(path: Path, *keys: str) -> dict[str, Any]:

@@ -19,13 +19,16 @@ class Term:
     num_contrasted: int  # candidates in the softmax; 0 = nothing to contrast and value is 0
 
 
-def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    queries: Tensor, keys: Tensor, temperature: float, negatives: Tensor | None = None
+) -> Tensor:
     """Return the mean over rows i of -log softmax_j(<q_i, k_j> / temperature) at j = i.
 
     Args:
         queries: [M, D] float, M >= 1.
         keys: [M, D] float; row i is the positive of query i, all rows are in the denominator.
         temperature: > 0.
+        negatives: as `info_nce_to`.
 
     Returns:
         Scalar float32.
@@ -41,7 +44,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
             "row i of one must belong to row i of the other"
         )
     target = torch.arange(len(queries), device=queries.device)
-    return info_nce_to(queries, keys, target, temperature)
+    return info_nce_to(queries, keys, target, temperature, negatives=negatives)
 
 
 def info_nce_to(
@@ -51,6 +54,7 @@ def info_nce_to(
     temperature: float,
     weight: Tensor | None = None,
     allowed: Tensor | None = None,
+    negatives: Tensor | None = None,
 ) -> Tensor:
     """Return the weighted mean over anchors of -log softmax_j(<a, c_j> / tau) at the target.
 
@@ -62,6 +66,7 @@ def info_nce_to(
         weight: [A] float, >= 0, each anchor's share before division by their sum; None = equal.
         allowed: [A, S] bool, the candidates in each anchor's denominator, its target among them;
             None = all.
+        negatives: [B, D] float, more candidates that are nobody's positive (other processes').
 
     Returns:
         Scalar float32.
@@ -81,6 +86,9 @@ def info_nce_to(
         logits_AS = anchors.float() @ candidates.float().T / temperature
         if allowed is not None:
             logits_AS = logits_AS.masked_fill(~allowed, -torch.inf)
+        if negatives is not None:
+            more_AB = anchors.float() @ negatives.float().T / temperature
+            logits_AS = torch.cat([logits_AS, more_AB], dim=1)
         if weight is None:
             return F.cross_entropy(logits_AS, target)
         losses_A = F.cross_entropy(logits_AS, target, reduction="none")

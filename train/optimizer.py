@@ -26,6 +26,8 @@ class Optimizer:
     kind: Literal["sgd", "adamw"] = "sgd"
     schedule: Literal["cosine", "one_cycle"] = "cosine"
     lr: float = 0.5  # the highest
+    lr_scaling: Literal["none", "linear"] = "none"  # linear: lr is that of a batch of base_batch
+    base_batch: int = 4  # frames; SLidR's on one GPU
     momentum: float = 0.9  # SGD's; AdamW has betas 0.9 and 0.999
     dampening: float = 0.1  # SGD's
     weight_decay: float = 1e-4
@@ -33,6 +35,9 @@ class Optimizer:
     def __post_init__(self) -> None:
         """Refuse a rate that trains nothing."""
         check(self.lr > 0, f"optimizer.lr: must be above 0, got {self.lr}")
+        check(
+            self.base_batch >= 1, f"optimizer.base_batch: must be at least 1, got {self.base_batch}"
+        )
 
 
 def make_optimizer(
@@ -50,6 +55,16 @@ def make_optimizer(
         dampening=config.dampening,
         weight_decay=config.weight_decay,
     )
+
+
+def scaled_lr(config: Optimizer, batch_size: int) -> float:
+    """Return the highest learning rate of a run: lr, or lr * batch_size / base_batch.
+
+    Args:
+        config: the rule is `lr_scaling`.
+        batch_size: frames of a step, those of all processes together.
+    """
+    return config.lr * (batch_size / config.base_batch if config.lr_scaling == "linear" else 1)
 
 
 def rate(config: Optimizer, position: float, epochs: int) -> float:

@@ -20,6 +20,7 @@ from train.losses.temporal_nce import Config as TemporalNce
 from train.models import image_teacher
 from train.models.minkunet import DEPTHS_34, WIDTHS_34
 from train.optimizer import Optimizer
+from train.precision import Precision
 from train.voxelize import VoxelConfig
 
 TINY_TEACHER = "weights/tiny_teacher.safetensors"  # ships with the code, see `find_weights`
@@ -105,7 +106,8 @@ class Recipe:
     augment: Augment = Augment()
     optimizer: Optimizer = field(default_factory=Optimizer)
     epochs: int = 50
-    batch_size: int = 4  # frames (with their successors); SLidR's on one GPU
+    batch_size: int = 4  # frames (with their successors) of a step, all GPUs together; SLidR's
+    precision: Precision = Precision()
     dataset_weights: tuple[float, ...] = ()  # samples of each data set; () = as many as frames
     split: str = ""  # '' = the data set's own pretraining split (slidr_train on nuScenes)
     shuffle_pairs: bool = False  # control: each pixel is paired with a random point of its cloud

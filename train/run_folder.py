@@ -56,8 +56,33 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def forget_after(folder: Path, epoch: int) -> None:
-    """Drop the metrics of epochs that a resumed run does again."""
-    kept = [line for line in read_metrics(folder) if line["epoch"] < epoch]
+def forget_after(folder: Path, epoch: int, step: int = 0) -> None:
+    """Drop the metrics of steps that a resumed run does again, and files that a kill left behind.
+
+    Args:
+        folder: `<runs>/<run>`.
+        epoch: to go on in.
+        step: of the run, to go on with; 0 = the first of that epoch.
+    """
+    kept = [
+        line
+        for line in read_metrics(folder)
+        if line["epoch"] < epoch or line.get("step", step) < step
+    ]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     write_atomically(folder / METRICS, text.encode())
+    for partial in folder.glob(".*.partial"):
+        partial.unlink()
+
+
+def write_down_batch(folder: Path, rank: int, facts: dict[str, Any]) -> Path:
+    """Write what is known of a batch whose loss was not finite, and return the file.
+
+    Args:
+        folder: `<runs>/<run>`.
+        rank: of the process that had it.
+        facts: plain.
+    """
+    path = folder / f"not_finite-{rank}.json"
+    write_atomically(path, json.dumps(facts, indent=1).encode())
+    return path

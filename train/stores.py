@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from pipeline.errors import UserError, check, unknown_name
 from pipeline.geometry import store_pixels
-from pipeline.image import decode_jpeg
 from pipeline.index import Index, read_index
 from pipeline.store import Store, open_store, read_marker
 from train.augment import PairedSample
+from train.pixels import Jpeg
 
 INTENSITIES = ("slidr", "normalized")
 
@@ -209,6 +209,10 @@ class Stores:
         known[[int(raw) for raw in self.store("frames").attributes["raw_to_train"]]] = True
         return known
 
+    def successor(self, row: int) -> int:
+        """Return the row of a frame's successor, -1 = none; workers need no index for it."""
+        return int(self.store("frames").read("successor", row))
+
     def segment_ids(self, row: int, which: int, count: int) -> np.ndarray:
         """Return segment ids [N] uint16 of a frame (`which` 0) or of its successor (1)."""
         return self.store("segments").read("ids", row, which, slice(0, count))
@@ -218,7 +222,7 @@ class Stores:
         return (self.store("projections").read("uv", row)[:, :count, 0] >= 0).any(axis=0)
 
     def paired_sample(self, row: int, with_segments: bool) -> PairedSample:
-        """Return frame t with its images, superpixels and point-pixel pairs at store size."""
+        """Return frame t with its images (not decoded yet), superpixels and pairs at store size."""
         frames, superpixels = self.store("frames"), self.store("superpixels")
         points = self.points(row)
         sizes = frames.read("image_size", row)  # [C, 2] native height, width
@@ -226,16 +230,18 @@ class Stores:
         images, ids, pairs = [], [], []
         lengths = frames.read("jpeg_bytes", row)  # [C], 0 = no such camera
         for slot in np.flatnonzero(lengths).tolist():
-            image = decode_jpeg(frames.read("jpeg", row, slot, slice(0, int(lengths[slot]))))
-            height, width = image.shape[:2]
+            image = Jpeg(frames.read("jpeg", row, slot, slice(0, int(lengths[slot]))))
+            height, width, _ = image.shape
             seen = np.flatnonzero(uv[slot, : len(points), 0] >= 0)
-            col = store_pixels(uv[slot, seen, 0], int(sizes[slot, 1]), width)
-            line = store_pixels(uv[slot, seen, 1], int(sizes[slot, 0]), height)
+            col, line = uv[slot, seen].T
             number = np.full(len(seen), len(images), np.int64)
-            pairs.append(np.stack([seen, number, line, col]))
+            native_height, native_width = sizes[slot].tolist()
+            line = store_pixels(line, native_height, height)
+            pairs.append((seen, number, line, store_pixels(col, native_width, width)))
             images.append(image)
             ids.append(superpixels.read("ids", row, slot)[:height, :width])
-        columns = np.concatenate(pairs, axis=1) if pairs else np.zeros((4, 0), np.int64)
+        columns = [np.concatenate(parts) for parts in zip(*pairs, strict=True)]
+        columns = columns or [np.zeros(0, np.int64)] * 4
         segment = (
             self.segment_ids(row, 0, len(points))
             if with_segments

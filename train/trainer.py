@@ -1,75 +1,35 @@
-"""PAGE TWO: batch -> encode -> losses -> step -> log -> save. Order only, no maths."""
+"""PAGE TWO: batch -> encode -> losses -> step -> log -> save. Order only, no maths.
+
+A run's position is the number of batches it has consumed; everything else follows from that.
+"""
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.config import differences, to_plain
-from pipeline.errors import UserError, check
+from pipeline.errors import check
 from pipeline.files import sha256
-from pipeline.progress import Progress
-from train.batch import Batch, Clouds
-from train.checkpoint import load_checkpoint, load_into, save_checkpoint
-from train.contrast import Term
-from train.encoded import Encoded
-from train.loader import mixed_batches, num_batches, pretrain_stages
-from train.losses.table import LOSSES
+from train.batch import Batch
+from train.checkpoint import load_latest, save_in_turn
+from train.knn import look
+from train.loader import num_batches, pretrain_stages, run_batches
 from train.mixture import Part, check_mixture
-from train.models.image_teacher import ImageHead, ImageTeacher, make_teacher
-from train.models.minkunet import MinkUNet, minkunet
-from train.optimizer import make_optimizer, rate
-from train.recipes import Network, Recipe, find_weights
+from train.parallel import Team, join_team
+from train.recipes import Recipe
 from train.rows import choose_pairs
-from train.run_folder import CHECKPOINT, append_metrics, claim, forget_after
+from train.run_folder import CHECKPOINT, claim, forget_after, write_down_batch
+from train.run_log import RunLog
+from train.stop import Stopped, stop_requests
 from train.stores import StorePaths, Stores
+from train.training import Machine, NotFinite, Training, load_teacher, make_network
 
-
-@dataclass(frozen=True)
-class Machine:
-    """Facts of the machine, no part of a run's config."""
-
-    engine: str
-    device: str = "cpu"
-    num_workers: int = 0
-
-
-def make_network(config: Network, engine: str) -> MinkUNet:
-    """Return a recipe's 3D network with fresh weights from torch's generator."""
-    return minkunet(
-        config.in_channels,
-        config.out_channels,
-        widths=config.widths,
-        depths=config.depths,
-        engine=engine,
-        bn_momentum=config.bn_momentum,
-        block_bn_momentum=config.block_bn_momentum,
-    )
-
-
-def load_teacher(recipe: Recipe) -> tuple[ImageTeacher, str]:
-    """Return a recipe's frozen teacher, and a hash of its weights file ('' without one).
-
-    Raises:
-        UserError: the recipe leaves the weights to the user, or they are missing or do not fit.
-    """
-    config = recipe.teacher
-    check(
-        config.weights != "",
-        f"recipe '{recipe.name}': teacher.weights must be a checkpoint file of a {config.kind}, "
-        "got none; give --set teacher.weights=FILE ('none' for random weights, a control)",
-    )
-    if config.weights is None:
-        return make_teacher(config), ""
-    path = find_weights(config.weights)
-    teacher = make_teacher(replace(config, weights=str(path)))
-    return teacher, sha256(path.read_bytes())[:16]
+__all__ = ["Machine", "Training", "load_teacher", "make_network", "pretrain", "set_threads"]
 
 
 def pretrain(
@@ -85,34 +45,143 @@ def pretrain(
 
     Raises:
         UserError: stores that lack what the recipe reads, an empty split, data sets that do not go
-            together, or another run's folder.
+            together, another run's folder, or a loss that is not finite.
+        Stopped: SIGTERM came; the run is saved.
     """
-    parts, data = choose_parts(paths if isinstance(paths, tuple) else (paths,), recipe)
-    training = Training(recipe, machine)
-    facts = {"recipe": to_plain(recipe), "teacher_hash": training.teacher_hash, **data}
-    claim(folder, facts)
-    checkpoint = folder / CHECKPOINT
-    first_epoch = training.resume(checkpoint, facts) if checkpoint.exists() else 0
-    if first_epoch >= recipe.epochs:
-        return checkpoint
-    forget_after(folder, first_epoch)
-    total = num_batches(data["num_frames"], recipe.batch_size)
-    progress = Progress("pretrain", (recipe.epochs - first_epoch) * total, "steps")
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=first_epoch * total) as writer:
-        for epoch in range(first_epoch, recipe.epochs):
-            training.start_epoch(epoch)
-            batches = mixed_batches(parts, recipe, epoch, machine.num_workers)
-            for step, batch in enumerate(batches, start=epoch * total):
-                training.set_rate(step / total)
-                values = training.step(batch.to(machine.device))
-                line = {"epoch": epoch, "step": step, "lr": training.lr, **values}
-                append_metrics(folder, line | {"fallbacks": batch.num_fallbacks})
-                for name, value in values.items():
-                    writer.add_scalar(f"pretrain/{name}", value, step)
-                progress.advance(1, " ".join(f"{n} {v:.3f}" for n, v in values.items()))
-            training.save(checkpoint, epoch + 1, facts, machine.engine)
-    progress.close()
-    return checkpoint
+    places = paths if isinstance(paths, tuple) else (paths,)
+    with join_team(machine.device) as (team, device), stop_requests() as stop:
+        run = Run(folder, places, recipe, replace(machine, device=device), team)
+        if run.step < run.last_step:
+            run.train(stop)
+    return run.checkpoint
+
+
+class Run:
+    """One process's part of a pretraining, from where it stands to its end."""
+
+    def __init__(
+        self,
+        folder: Path,
+        places: tuple[StorePaths, ...],
+        recipe: Recipe,
+        machine: Machine,
+        team: Team,
+    ) -> None:
+        self.folder, self.recipe, self.machine, self.team = folder, recipe, machine, team
+        self.parts, data = choose_parts(places, recipe)
+        self.epoch_steps = count_steps(data["num_frames"], recipe, team)
+        self.last_step = recipe.epochs * self.epoch_steps
+        self.training = Training(recipe, machine, team)
+        hashes = {"teacher_hash": self.training.teacher_hash}
+        self.facts = {"recipe": to_plain(recipe), **hashes, **data, **team.facts}
+        self.checkpoint = folder / CHECKPOINT
+        if team.is_first:
+            claim(folder, self.facts)
+        team.wait()
+        self.step = self.resume()
+
+    def train(self, stop: Callable[[], bool]) -> None:
+        """Take every step that is left; log each, save now and then.
+
+        Args:
+            stop: whether to stop after this step.
+
+        Raises:
+            UserError: a store lacks a frame, or a loss is not finite.
+            Stopped: `stop` said so; the run is saved.
+        """
+        if self.team.is_first:
+            forget_after(self.folder, self.step // self.epoch_steps, self.step)
+        is_cuda = self.machine.device.startswith("cuda")
+        batches = run_batches(
+            self.parts, self.recipe, self.step, self.machine.num_workers, self.team, is_cuda
+        )
+        before = None
+        with RunLog(self.folder, self.team, self.step, self.last_step) as log:
+            for batch in log.timed(batches):
+                epoch = self.step // self.epoch_steps
+                self.training.start_epoch(self.step / self.epoch_steps)
+                try:
+                    values = self.training.step(batch.to(self.machine.device))
+                except NotFinite as error:
+                    self.write_down(error, epoch, batch, before)
+                    raise
+                log.step(epoch, self.step, self.training.lr, batch, values)
+                self.step, before = self.step + 1, batch
+                is_over = self.step % self.epoch_steps == 0
+                if is_over and self.wants_look(epoch + 1):
+                    log.look(self.step, look(self.training, self.parts[0].paths))
+                stopped = self.team.any(stop())
+                if is_over or stopped or self.step % self.machine.save_every == 0:
+                    self.save()
+                if stopped and self.step < self.last_step:
+                    raise Stopped(f"{self.folder}: stopped and saved after step {self.step}")
+
+    def wants_look(self, epochs_done: int) -> bool:
+        """Return whether this process takes a quick look at what was learned."""
+        every = self.machine.knn_every
+        return self.team.is_first and every > 0 and epochs_done % every == 0
+
+    def write_down(self, error: NotFinite, epoch: int, batch: Batch, before: Batch | None) -> None:
+        """Write which frames a batch was made of whose loss is not finite, and those before it."""
+        names = [part.paths.folder.name for part in self.parts]
+        frames = [
+            [{"dataset": names[part], "frame": row} for part, row in each.rows]
+            for each in (batch, before)
+            if each is not None
+        ]
+        facts = {"step": self.step, "epoch": epoch, "lr": self.training.lr, "error": str(error)}
+        write_down_batch(
+            self.folder, self.team.rank, {**facts, "frames": frames[0], "before": frames[1:]}
+        )
+
+    def save(self) -> None:
+        """Write everything that resuming needs; the last three are kept."""
+        content = {
+            **self.training.state(),
+            "step": self.step,
+            "next_epoch": self.step // self.epoch_steps,
+            "facts": self.facts,
+            "engine": self.machine.engine,
+        }
+        if self.team.is_first:
+            save_in_turn(self.checkpoint, content)
+        self.team.wait()
+
+    def resume(self) -> int:
+        """Load the newest checkpoint of this run, if there is one; return the steps done."""
+        needed = ("network", "head", "optimizer", "generator", "next_epoch", "facts")
+        found = load_latest(self.checkpoint, *needed)
+        if found is None:
+            return 0
+        content, path = found
+        changes = differences(content["facts"], self.facts)
+        check(
+            not changes,
+            f"{path}: checkpoint must be of this run, got one of another config "
+            f"({'; '.join(changes[:4])}); choose another RUN=, or remove the file",
+        )
+        self.training.load(content, str(path))
+        return content.get("step", content["next_epoch"] * self.epoch_steps)
+
+
+def count_steps(num_frames: int, recipe: Recipe, team: Team) -> int:
+    """Return the steps of an epoch.
+
+    Raises:
+        UserError: frames or batch cannot be shared among the processes.
+    """
+    check(
+        recipe.batch_size % team.size == 0,
+        f"batch_size: must be a multiple of the {team.size} processes, got {recipe.batch_size}; "
+        "it counts the frames of all of them together",
+    )
+    steps = num_batches(num_frames, recipe.batch_size, team.size)
+    check(
+        steps > 0,
+        f"split: must have a frame per process, got {num_frames} for {team.size}; start fewer",
+    )
+    return steps
 
 
 def choose_parts(
@@ -145,104 +214,10 @@ def choose_parts(
     return tuple(Part(paths, each) for paths, each in zip(places, rows, strict=True)), facts
 
 
-class Training:
-    """Networks, optimizer and random state of one run."""
-
-    def __init__(self, recipe: Recipe, machine: Machine) -> None:
-        self.recipe, self.machine = recipe, machine
-        torch.manual_seed(recipe.seed)
-        self.network = make_network(recipe.network, machine.engine).to(machine.device)
-        teacher, self.teacher_hash = load_teacher(recipe)
-        self.teacher: ImageTeacher = teacher.to(machine.device)
-        width = recipe.network.out_channels
-        check(
-            "cosine" not in recipe.losses.weights or width == self.teacher.dim,
-            f"recipe '{recipe.name}': network.out_channels must be the teacher's "
-            f"{self.teacher.dim} for the cosine loss, got {width}; set it to that",
-        )
-        self.head = ImageHead(self.teacher.dim, recipe.network.out_channels).to(machine.device)
-        parameters = [*self.network.parameters(), *self.head.parameters()]
-        self.optimizer = make_optimizer(parameters, recipe.optimizer)
-        self.generator = torch.Generator().manual_seed(recipe.seed)
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of this step."""
-        return self.optimizer.param_groups[0]["lr"]
-
-    def start_epoch(self, epoch: int) -> None:
-        """Set the learning rate and the mode of the network."""
-        self.set_rate(epoch)
-        self.network.train()
-
-    def set_rate(self, position: float) -> None:
-        """Set the learning rate of a position of the run, in epochs."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(self.recipe.optimizer, position, self.recipe.epochs)
-
-    def step(self, batch: Batch) -> dict[str, float]:
-        """Take one optimization step; return the total loss and the parts that had something."""
-        terms, weights = self.losses(batch), self.recipe.losses.weights
-        total = sum(weights[name] * term.value for name, term in terms.items())
-        if not torch.isfinite(total):
-            raise UserError(
-                f"recipe '{self.recipe.name}': the loss must be finite, got {total.item()}; "
-                "lower optimizer.lr"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        self.optimizer.step()
-        parts = {name: term.value.item() for name, term in terms.items() if term.num_contrasted}
-        return {"loss": total.item(), **parts}
-
-    def losses(self, batch: Batch) -> dict[str, Term]:
-        """Return the losses of a batch, unweighted."""
-        encoded, config = self.encode_batch(batch), self.recipe.losses
-        return {n: LOSSES.load(n).of_batch(encoded, getattr(config, n)) for n in config.weights}
-
-    def encode_batch(self, batch: Batch) -> Encoded:
-        """Return the batch with its features; images only where a loss reads them."""
-        points = tuple(self.encode(clouds) for clouds in batch.frames)
-        if "images" not in self.recipe.losses.reads:
-            return Encoded(batch, points, None, None, self.generator)
-        teacher_map = self.teacher(batch.images.float() / 255)
-        return Encoded(batch, points, teacher_map, self.head(teacher_map), self.generator)
-
-    def encode(self, clouds: Clouds) -> Tensor:
-        """Return normalized point features [V, D] of a time step's voxels (head Q's output)."""
-        return F.normalize(self.network(clouds.features, clouds.coordinates), dim=1)
-
-    def save(self, path: Path, next_epoch: int, facts: dict[str, Any], engine: str) -> None:
-        """Write everything that resuming needs."""
-        content = {
-            "network": self.network.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-            "next_epoch": next_epoch,
-            "facts": facts,
-            "engine": engine,
-        }
-        save_checkpoint(path, content)
-
-    def resume(self, path: Path, facts: dict[str, Any]) -> int:
-        """Load a checkpoint of the same run and return the epoch to go on with."""
-        needed = ("network", "head", "optimizer", "generator", "next_epoch", "facts")
-        content = load_checkpoint(path, *needed)
-        changes = differences(content["facts"], facts)
-        check(
-            not changes,
-            f"{path}: checkpoint must be of this run, got one of another config "
-            f"({'; '.join(changes[:4])}); choose another RUN=, or remove the file",
-        )
-        modules: dict[str, nn.Module] = {"network": self.network, "head": self.head}
-        for name, module in modules.items():
-            load_into(module, content[name], f"{path} ({name})")
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.generator.set_state(content["generator"])
-        return content["next_epoch"]
-
-
 def set_threads() -> None:
-    """Give torch every core; OMP_NUM_THREADS=1 (set by __main__) is for MinkowskiEngine's maps."""
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    """Give torch every core; OMP_NUM_THREADS=1 (set by __main__) is for MinkowskiEngine's maps.
+
+    Processes that torchrun started on one machine share its cores.
+    """
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))

@@ -1,4 +1,7 @@
+import os
+import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,8 +9,15 @@ import torch
 
 from pipeline.errors import UserError
 from tests.train.small_runs import paths_of, small_recipe
-from train.loader import epoch_batches, load_sample, num_batches, pretrain_stages
-from train.mixture import BLOCK_FRAMES, epoch_order
+from train.loader import (
+    PairDataset,
+    epoch_batches,
+    load_sample,
+    num_batches,
+    pretrain_stages,
+    run_batches,
+)
+from train.mixture import BLOCK_FRAMES, Part, epoch_order
 from train.rows import choose_pairs
 from train.stores import StorePaths, Stores
 
@@ -120,6 +130,34 @@ def test_shuffled_pairs_tell_nothing_of_the_place(stores):
     assert spread_m(shuffled) > 0.6 * anywhere
     # the same points and pixels take part, only who sees whom is broken
     assert len(np.unique(shuffled.pair_voxel)) > 0.8 * len(np.unique(true.pair_voxel))
+
+
+def test_a_run_goes_on_from_any_batch(stores):
+    """Across the ends of epochs, the last batch of each being smaller."""
+    recipe = small_recipe("batch_size=3", "epochs=2")
+    parts = (Part(paths_of(stores), np.arange(4)),)
+    whole = list(run_batches(parts, recipe, 0, 0))
+    assert [batch.num_samples for batch in whole] == [3, 1, 3, 1]
+    assert_equal(run_batches(parts, recipe, 1, 0), whole[1:])
+    assert_equal(run_batches(parts, recipe, 3, 0), whole[3:])
+
+
+def resident_mb():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_a_worker_holds_no_index_and_grows_no_more(stores):
+    recipe, paths = small_recipe(), paths_of(stores)
+    dataset = PairDataset((paths,), recipe)
+    assert len(pickle.dumps(dataset)) < 10_000  # whatever the number of frames
+    for position in range(16):
+        dataset[0, position, 0, position % 3]
+    before = resident_mb()
+    for position in range(64):
+        dataset[1, position, 0, position % 3]
+    assert resident_mb() - before < 5
+    assert "index" not in vars(dataset._stores[0])
 
 
 def test_the_windows_are_those_of_the_stores(stores):

@@ -55,7 +55,8 @@ def test_two_processes_agree_to_the_last_bit_even_after_a_kill(stores, tmp_path,
         assert torch.equal(value, contents[1]["network"][name]), name
     assert contents[0]["next_epoch"] == contents[1]["next_epoch"] == 3
     assert sorted(p.name for p in cut.iterdir()) == [
-        "checkpoint.pt", "config.json", "metrics.jsonl", "tensorboard"]  # fmt: skip
+        "checkpoint-1.pt", "checkpoint-2.pt", "checkpoint.pt", "config.json", "metrics.jsonl",
+        "tensorboard"]  # fmt: skip
 
 
 def test_the_run_is_named_after_recipe_data_and_source(stores, tmp_path, here):

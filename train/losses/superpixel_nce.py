@@ -6,10 +6,12 @@ batch. Out: InfoNCE of each superpoint's mean against the means of all superpixe
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from train.contrast import Term, info_nce, nothing
 from train.encoded import Encoded
+from train.parallel import gather_rows
 from train.superpoints import pool_superpoints
 
 
@@ -19,6 +21,7 @@ class Config:
 
     temperature: float = 0.07  # of the softmax; method.md 2.2 (SLidR)
     keep_none: bool = False  # contrast the pixels of id 0 too; method.md 1.3, ours is to leave out
+    gather: bool = False  # superpixels of other processes are negatives too; the method has none
 
 
 def reads(config: Config) -> frozenset[str]:
@@ -84,7 +87,10 @@ def loss(
         pair_col,
         config.keep_none,
     )
+    none = point_features.new_zeros((0, point_features.shape[1]), dtype=torch.float32)
+    keys = none if pooled is None else pooled.superpixel_means
+    negatives = gather_rows(keys) if config.gather else None  # asked also where there is nothing
     if pooled is None:
         return nothing(point_features, feature_map)
-    value = info_nce(pooled.superpoint_means, pooled.superpixel_means, config.temperature)
+    value = info_nce(pooled.superpoint_means, keys, config.temperature, negatives)
     return Term(value, pooled.superpixels.num_superpixels)
