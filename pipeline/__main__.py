@@ -196,7 +196,7 @@ def run(
     check_settings(names, source, place, settings)
     wish = Wish(names, source, settings, rows, part, rebuild, retry_quarantined)
     if dry_run:
-        _show_plan(wish, place, place_index, where)
+        _show_plan(wish, place, place_index, where, limits["device"])
     else:
         _run_stages(wish, place, place_index, where, **limits)
 
@@ -372,7 +372,7 @@ def purity(
         )
 
 
-def _show_plan(wish: Wish, place: "Place", index, where: "Where") -> None:
+def _show_plan(wish: Wish, place: "Place", index, where: "Where", device: str) -> None:
     """Say what is done, what is to do and what that takes; a SLURM job's script on stdout."""
     from pipeline import plan
     from pipeline.stage import prepare
@@ -385,16 +385,35 @@ def _show_plan(wish: Wish, place: "Place", index, where: "Where") -> None:
         click.echo(slurm.job_script(where.path))
     for name in wish.names:
         job, store = prepare(
-            name, wish.source, place, index, wish.settings, wish.rebuild, dry_run=True
+            name, wish.source, place, index, wish.settings, wish.rebuild, device, dry_run=True
         )
         if store is None:
             text = plan.estimate_new(job.arrays, len(wish.rows))
+            text += f"; {_trial_rate(job, index, wish.rows, len(wish.rows), num_workers)}"
             click.echo(f"{job.store_path}: {text}", err=True)
             continue
         blocks = plan.choose_blocks(store, index, wish.rows, wish.shard)
         work = plan.plan(store, index, blocks, wish.retry_quarantined)
         text = plan.estimate(store, work.num_frames, num_workers)
+        if plan.NO_RATE in text and job.stage == "superpixels":
+            rate = _trial_rate(job, index, wish.rows, work.num_frames, num_workers)
+            text = text.replace(plan.NO_RATE, rate)
         click.echo(f"{plan.describe(store, work)}: {text}", err=True)
+
+
+def _trial_rate(job, index, rows: np.ndarray, num_frames: int, num_workers: int) -> str:
+    """Return hours by a few images timed now, where the stage segments images and can here."""
+    from pipeline import plan
+    from pipeline.trial import time_images
+
+    if job.stage != "superpixels":
+        return plan.NO_RATE
+    click.echo(f"{job.source_name}: timing a few images", err=True)
+    try:
+        trial = time_images(job, index, rows)
+    except UserError as error:
+        return f"{plan.NO_RATE} ({error})"
+    return plan.estimate_measured(num_frames, num_workers, trial)
 
 
 def _run_stages(wish: Wish, place: "Place", index, where: "Where", device: str, **limits) -> None:

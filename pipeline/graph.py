@@ -6,7 +6,7 @@ come pre-filled with 'nothing here': id 0, uv -1, no image, no label.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import projection, ring, segments
+from pipeline.ahead import ahead
 from pipeline.datasets.table import LAYOUTS
 from pipeline.errors import UserError
 from pipeline.geometry import store_size
@@ -104,7 +105,7 @@ def superpixels(context: Context, row: int, out: Slots) -> None:
     frame = context.index.frame(row)
     present = context.cameras(frame)
     cameras = [camera for _, camera in present]
-    images = [context.reader.load_image(context.root, camera) for camera in cameras]
+    images = ahead(partial(context.reader.load_image, context.root, c) for c in cameras)
     segmented = segment_images(context.source, images, cameras)
     for (slot, camera), found in zip(present, segmented, strict=True):
         size = store_size(camera.height, camera.width, context.index.store_scale)

@@ -71,3 +71,4 @@ class BlockReport:
     quarantined: tuple[Quarantined, ...]
     seconds: float
     outcome: Literal["done", "found done", "busy"] = "done"  # the others: another command's work
+    segments: tuple[int, ...] = ()  # superpixels of each image computed now

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,13 @@ from pipeline.job import BlockTask
 from pipeline.marker import read_marker
 from pipeline.progress import duration
 from pipeline.schema import ArraySpec
+from pipeline.segment_counts import describe_counts
 from pipeline.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.trial import Trial
+
+NO_RATE = "no rate yet: run with --limit 1 and ask again"
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def estimate(store: Store, num_frames: int, num_workers: int) -> str:
     if not num_frames:
         return "nothing to do"
     if not measured:
-        return f"{num_frames} frames, no rate yet; run with --limit 1 and ask again"
+        return f"{num_frames} frames, {NO_RATE}"
     time_s = seconds / measured * num_frames / num_workers
     workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
     return (
@@ -88,12 +95,22 @@ def estimate(store: Store, num_frames: int, num_workers: int) -> str:
     )
 
 
+def estimate_measured(num_frames: int, num_workers: int, trial: "Trial") -> str:
+    """Return what frames will take by a few images that were timed just now."""
+    time_s = trial.seconds_per_frame * num_frames / num_workers
+    workers = f"{num_workers} worker{'s' if num_workers > 1 else ''}"
+    return (
+        f"about {duration(time_s)} with {workers}, by {trial.num_images} images timed here; "
+        f"{describe_counts(trial.segments)}"
+    )
+
+
 def estimate_new(arrays: Sequence[ArraySpec], num_frames: int) -> str:
     """Return what is known of a store that is not there yet: a bound of its bytes."""
     frame = sum(math.prod(a.frame_shape) * np.dtype(a.dtype).itemsize for a in arrays)
     return (
         f"not there yet, {num_frames} frames to do, at most {show_bytes(frame * num_frames)} "
-        "before compression; no rate yet: run with --limit 1 and ask again"
+        "before compression"
     )
 
 

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from pipeline.child import Child
 from pipeline.errors import UserError
 from pipeline.job import BlockReport, BlockTask, Job, Quarantined
 from pipeline.plan import Plan
 from pipeline.progress import Progress
 from pipeline.remote import compute_remotely, survives_remotely
+from pipeline.segment_counts import describe_counts
 from pipeline.store import open_store
 
 if TYPE_CHECKING:  # 0.6 s that the plain loop need not spend
@@ -50,6 +53,7 @@ def run_tasks(job: Job, work: Plan, cluster: "Cluster | None") -> None:
     progress, todo = Progress(job.stage, work.num_frames), Tasks(work.tasks)
     num_quarantined = others = 0  # others: blocks that another command computed
     busy: set[int] = set()
+    counts: list[int] = []
     reports = _compute_on(cluster, job, todo) if cluster else _compute_here(job, todo, progress)
     for task, report in reports:
         if report.outcome == "busy":
@@ -61,11 +65,14 @@ def run_tasks(job: Job, work: Plan, cluster: "Cluster | None") -> None:
             continue
         others += report.outcome == "found done"
         num_quarantined += len(report.quarantined)
+        counts += report.segments
         if cluster:
             progress.advance(report.num_frames, cluster.note())
     notes = [f"{num_quarantined} quarantined"] if num_quarantined else []
     notes += [f"{others} blocks done by another command"] if others else []
     progress.close(", ".join(notes))
+    if counts:
+        click.echo(f"[{job.stage}] {describe_counts(counts)}", err=True)
 
 
 def _compute_here(job: Job, todo: Tasks, progress: Progress) -> Reports:

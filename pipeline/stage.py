@@ -115,7 +115,7 @@ def prepare(
     if reason := why_not(name.stage, index):
         raise UserError(f"data set '{place.manifest.name}': stage {name.stage} {reason}")
     source_name = source.partition("@")[0]
-    config, stored, version, categories = _stage_config(name, source_name, place.root, settings)
+    config, stored, version, categories = _stage_config(name, source_name, place, settings)
     arrays = stage_arrays(name.stage, size, index.has_instances, categories)
     header = Header(
         dataset=place.manifest.name,
@@ -169,7 +169,7 @@ def check_settings(
         UserError: unknown source or key, or a file that a source needs is not there.
     """
     for name in names:
-        _stage_config(name, source.partition("@")[0], place.root, settings)
+        _stage_config(name, source.partition("@")[0], place, settings)
 
 
 def why_not(stage: str, index: Index) -> str:
@@ -189,7 +189,7 @@ def usable_stages(names: list[StageName], index: Index) -> tuple[list[StageName]
 
 
 def _stage_config(
-    name: StageName, source: str, root: Path, settings: tuple[str, ...]
+    name: StageName, source: str, place: Place, settings: tuple[str, ...]
 ) -> tuple[Any, dict[str, Any], int, int]:
     """Return config, the part of it that the store records, version and number of categories."""
     version, categories, machine_fields = STAGES[name.stage].version, 0, ()
@@ -200,11 +200,13 @@ def _stage_config(
         version, categories = version * 100 + module.VERSION, module.MAX_CATEGORIES
         machine_fields = getattr(module, "MACHINE_FIELDS", ())
         if source == "oracle":
-            config = dataclasses.replace(config, folder=str(root / "oracle"))
+            config = dataclasses.replace(config, folder=str(place.root / "oracle"))
     elif name.stage == "segments":
         config = segments.Config()
         version = version * 100 + segments.VERSION
     config = override(config, settings)
+    if name.stage == "superpixels" and hasattr(module, "for_dataset"):
+        config = module.for_dataset(config, place.manifest.name)
     if name.stage == "superpixels" and hasattr(module, "check_config"):
         module.check_config(config)
     stored = {"source": source} if name.stage == "superpixels" else {}

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -130,7 +130,22 @@ def compute_block(
             tuple(quarantined[row] for row in sorted(quarantined)),
             time.monotonic() - start,
         )
-    return replace(report, num_frames=len(chosen))
+        counts = _segment_counts(context, chosen - quarantined.keys(), rows.start, slices)
+    return replace(report, num_frames=len(chosen), segments=counts)
+
+
+def _segment_counts(
+    context: graph.Context, rows: Iterable[int], first: int, slices: dict[str, np.ndarray]
+) -> tuple[int, ...]:
+    """Return the superpixels of each image of these rows; nothing in the other stages."""
+    if "num_segments" not in slices:
+        return ()
+    counts = slices["num_segments"]
+    return tuple(
+        int(counts[row - first, slot])
+        for row in sorted(rows)
+        for slot, _ in context.cameras(context.index.frame(row))
+    )
 
 
 def _open_same(job: Job, context: graph.Context) -> Store:

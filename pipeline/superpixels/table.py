@@ -3,10 +3,11 @@
 A source module has `VERSION`, a frozen `Config`, `MAX_CATEGORIES` (0 = none) and
 `load(config, device)`, which returns a `Source`. Where it needs files of the user's, it also has
 `MACHINE_FIELDS` (config that the store does not record), `identify(config)` (what it records of
-those files instead), and `check_config(config)` or `missing(config)`.
+those files instead), and `check_config(config)` or `missing(config)`; where a data set has files of
+its own, `for_dataset(config, dataset)`, which fills in what the user left open.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -25,13 +26,13 @@ class Source(Protocol):
 
 
 def segment_images(
-    source: Source, images_rgb: Sequence[np.ndarray], cameras: Sequence[Camera]
+    source: Source, images_rgb: Iterable[np.ndarray], cameras: Sequence[Camera]
 ) -> list[Segmentation]:
     """Return the superpixels of a frame's images: together where the source can, else one by one.
 
     Args:
         source: it can where it has `segment_images(images_rgb, cameras)`.
-        images_rgb: native images, [H, W, 3] uint8 each.
+        images_rgb: native images, [H, W, 3] uint8 each, asked for one by one.
         cameras: theirs.
     """
     if hasattr(source, "segment_images"):
@@ -46,9 +47,13 @@ SOURCES = Table(
         "slic": "pipeline.superpixels.slic",
         "images": "pipeline.superpixels.images",
         "oracle": "pipeline.superpixels.images",
+        "sam": "pipeline.superpixels.sam",
         "seem": "pipeline.superpixels.seem",
         "xdecoder": "pipeline.superpixels.xdecoder",
         "openseed": "pipeline.superpixels.openseed",
     },
-    install={"slic": "run 'pip install scikit-image'"},
+    install={
+        "slic": "run 'pip install scikit-image'",
+        "sam": "run 'pip install --no-deps segment-anything'",
+    },
 )

@@ -4,17 +4,14 @@ Strict: every needed key must be there with its shape, and what is left over mus
 published loader that skips what does not fit gives a model that runs and segments noise.
 """
 
-import pickle
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
-from pipeline.errors import UserError, check
+from pipeline.errors import check
+from pipeline.tensor_files import read_tensors
 from pipeline.xdecoder.box_decoder import BoxDecoder
 from pipeline.xdecoder.deformable import DeformablePixelDecoder
 from pipeline.xdecoder.family import SEEM_KEYS, XDECODER_KEYS, Family
@@ -52,7 +49,7 @@ def load_model(
     Raises:
         UserError: no such file, a damaged one, another model's, or keys or shapes that do not fit.
     """
-    state = read_state(path)
+    state = read_tensors(path)
     check_family(path, family, state)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     model = build(Shapes(str(path), family.name, shapes), family, unstored or Unstored())
@@ -79,28 +76,6 @@ def build(shapes: Shapes, family: Family, unstored: Unstored) -> PanopticModel:
             pixel_decoder = PixelDecoder(backbone.widths, decoder.dim, decoder.mask_dim, encoder)
             predictor = MaskedDecoder(decoder, text, family)
         return PanopticModel(family, backbone, pixel_decoder, predictor)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint by name.
-
-    Raises:
-        UserError: no such file, or it holds other things than tensors.
-    """
-    check(path.is_file(), f"{path}: checkpoint must exist, got no such file; give another path")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{path}: checkpoint must be a file of tensors, got '{reason}'; get it again"
-        ) from error
-    flat = isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())
-    check(flat, f"{path}: checkpoint must be a flat dict of tensors, got other things; "
-          "give the published file")  # fmt: skip
-    return state
 
 
 def check_family(path: Path, family: Family, keys: Collection[str]) -> None:

@@ -3,7 +3,6 @@
 What the three sources share. Their modules hold only what differs: defaults, file names, family.
 """
 
-import functools
 import itertools
 import os
 from collections.abc import Sequence
@@ -17,8 +16,8 @@ import torch
 from PIL import Image
 
 from pipeline.errors import UserError, check
-from pipeline.files import sha256_file
 from pipeline.regions import Segmentation
+from pipeline.tensor_files import WEIGHTS, file_hash, torch_device
 from pipeline.types import Camera
 from pipeline.xdecoder.checkpoint import load_model
 from pipeline.xdecoder.class_names import BACKGROUND, CLASSES
@@ -27,7 +26,6 @@ from pipeline.xdecoder.model import PanopticModel
 from pipeline.xdecoder.text_cache import cached_class_vectors
 from pipeline.xdecoder.tokenizer import clip_tokenizer, vocabulary_path
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 MAX_SEGMENTS = 300  # queries of the largest published model of the family
 MACHINE_FIELDS = ("checkpoint", "compile", "images_per_batch")  # `identify` stands for the first
 
@@ -177,21 +175,6 @@ def compile_parts(model: PanopticModel) -> None:
     model.sem_seg_head["pixel_decoder"].compile()
 
 
-def torch_device(name: str) -> torch.device:
-    """Return the device of that name.
-
-    Raises:
-        UserError: this machine has none.
-    """
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"--device: must be a device of this machine, got '{name}' ({reason}); use cpu"
-        ) from error
-
-
 def find_checkpoint(settings: Settings, family: Family, published: Published) -> Path:
     """Return the checkpoint's path: --set checkpoint, else the variable, else weights/.
 
@@ -222,14 +205,7 @@ def identify(settings: Settings, family: Family, published: Published) -> dict[s
     Raises:
         UserError: no checkpoint.
     """
-    path = find_checkpoint(settings, family, published)
-    stat = path.stat()
-    return {"checkpoint_sha256": _hash(path, stat.st_size, stat.st_mtime_ns)}
-
-
-@functools.cache
-def _hash(path: Path, size: int, mtime_ns: int) -> str:
-    return sha256_file(path)
+    return {"checkpoint_sha256": file_hash(find_checkpoint(settings, family, published))}
 
 
 def missing(settings: Settings, family: Family, published: Published) -> str | None:

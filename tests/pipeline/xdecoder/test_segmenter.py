@@ -8,11 +8,12 @@ from PIL import Image
 from pipeline.config import override
 from pipeline.errors import UserError
 from pipeline.superpixels.table import SOURCES, segment_images
+from pipeline.tensor_files import torch_device
 from pipeline.types import Camera
 from pipeline.xdecoder import segmenter, tokenizer
 from pipeline.xdecoder.family import OPENSEED, SEEM, XDECODER
 from pipeline.xdecoder.model import normalize
-from pipeline.xdecoder.segmenter import Segmenter, Settings, shrink, torch_device
+from pipeline.xdecoder.segmenter import Segmenter, Settings, shrink
 from tests.pipeline.xdecoder.tiny import random_image, save, tiny_model, unit_classes
 
 CAMERA = Camera("CAM", "token", "a.jpg", 45, 71, np.eye(3), np.eye(4), 0)
