@@ -1,9 +1,10 @@
 """What every sparse engine offers, and the parts they share: cloud check, weight draws, self check.
 
-An engine module has `NAME`, `VERSION`, a `SparseTensor`, `make_tensor(features, coordinates)`,
-`Convolution`, `TransposedConvolution` and `self_check()`. A 1x1 convolution is a plain GEMM on the
-rows and is written once, here (`Pointwise`). Both engines draw their weights through `Kernel`, so
-one seed gives one network whichever runs it.
+An engine module has `NAME`, `VERSION`, a `SparseTensor`, `make_tensor(features, coordinates, maps)`
+with maps = what the network will ask for, a hint, `Convolution`, `TransposedConvolution`,
+`runs_on(device)` and `self_check(device)`. A 1x1 convolution is a plain GEMM on the rows and is
+written once, here (`Pointwise`). Both engines draw their weights through `Kernel`, so one seed
+gives one network whichever runs it.
 """
 
 import math
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import check
+
+MapKey = tuple[int, int, int]  # a kernel map: finer stride, coarser stride, kernel size
 
 
 class Sparse(Protocol):

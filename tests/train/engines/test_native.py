@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from train.engines import native
-from train.engines.coordinate_map import MARGIN, Grid
+from train.engines.levels import MARGIN, Grid
 
 
 def cloud(num_rows=120, seed=0):
