@@ -57,19 +57,23 @@ def make_tensor(features: Tensor, coordinates: Tensor, maps: Sequence[MapKey] = 
     return SparseTensor(features, 1, CoordinateMap.of_cells(coordinates.long(), maps))
 
 
-def can_group(features: Tensor, kernel: Tensor) -> bool:
-    """Return whether one grouped GEMM does all offsets of a kernel at once.
+def has_grouped_gemm(features: Tensor) -> bool:
+    """Return whether PyTorch multiplies many groups of such rows at once.
 
-    PyTorch has that for bfloat16 on GPUs of compute capability 8.0 and later, for rows of whole 16
-    bytes; elsewhere its grouped_mm is a loop of GEMMs too, and one that reads the offsets back.
+    It does so for bfloat16 on GPUs of compute capability 8.0 and later; elsewhere its grouped_mm is
+    a loop of GEMMs too, and one that first reads the groups' sizes back to the host.
     """
     return (
         features.device.type == "cuda"
         and features.dtype == torch.bfloat16
-        and kernel.shape[1] % 8 == 0
-        and kernel.shape[2] % 8 == 0
         and torch.cuda.get_device_capability(features.device) >= (8, 0)
     )
+
+
+def can_group(features: Tensor, kernel: Tensor) -> bool:
+    """Return whether one grouped GEMM does all offsets of a kernel: rows of whole 16 bytes."""
+    is_aligned = kernel.shape[1] % 8 == 0 and kernel.shape[2] % 8 == 0
+    return is_aligned and len(features) > 0 and has_grouped_gemm(features)
 
 
 class _GatherGemmSum(torch.autograd.Function):
