@@ -77,7 +77,7 @@ def pretrain(
     places = find_places(stores, dataset, version)
     named = "+".join(place.name for place in places)
     folder = runs / (run_name or f"{recipe}-{named}-{source}")
-    machine = Machine(engine or default_engine(), device, workers)
+    machine = Machine(engine or default_engine(device), device, workers)
     paths = tuple(StorePaths(place, source, segments, intensity=intensity) for place in places)
     click.echo(run(folder, paths, config, machine))
 

@@ -20,7 +20,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check
 from train.engines.contract import Kernel, MapKey, check_cloud, check_unique, run_self_check
 
 
@@ -91,9 +91,15 @@ def make_tensor(features: Tensor, coordinates: Tensor, maps: Sequence[MapKey] = 
         maps: not used, MinkowskiEngine builds its maps when first asked.
 
     Raises:
-        UserError: wrong shapes or types, or two rows in one voxel.
+        UserError: wrong shapes or types, two rows in one voxel, or on a GPU while compiled for the
+            CPU.
     """
     check_cloud(features, coordinates)
+    check(
+        runs_on(features.device),
+        f"engine 'minkowski': must be compiled with CUDA to run on {features.device}, got one for "
+        "the CPU; run 'make env' where nvcc and the GPU are (docs/gpu.md), or use ENGINE=native",
+    )
     if len(features) == 0:  # MinkowskiEngine's convolution crashes the process on an empty cloud
         return SparseTensor(features, None, None)
     # only the manager is kept; features are not passed, since rows of duplicates would vanish
