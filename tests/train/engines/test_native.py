@@ -141,14 +141,3 @@ def test_one_grouped_gemm_gives_what_one_per_offset_gives(monkeypatch):
     assert len(calls) == 2 * 24  # forward and backward of every convolution but the stem, 2 wide
     for some, other in zip(grouped, loop, strict=True):
         torch.testing.assert_close(some, other, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_agrees_with_the_cpu():
-    where = cloud(400)
-    features = torch.randn(len(where), 8)
-    convolution = native.Convolution(8, 8, kernel_size=3)
-    expected = convolution(native.make_tensor(features, where)).features
-    got = convolution.cuda()(native.make_tensor(features.cuda(), where.cuda())).features.cpu()
-    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)  # TF32 may be on
