@@ -46,7 +46,8 @@ if ! ls "$cache"/MinkowskiEngine-*.whl >/dev/null 2>&1; then
     echo "environment: $1 MinkowskiEngine for CUDA failed, log in $cache/failed.log; see docs/gpu.md, or run 'make env ENGINE=native'" >&2
     exit 2
   }
-  "$venv/bin/pip" install --quiet --target "$work/tools" setuptools==69.5.1 wheel==0.48.0 ninja==1.13.2
+  "$venv/bin/pip" install --quiet --target "$work/tools" setuptools==69.5.1 wheel==0.48.0 \
+    ninja==1.13.2 > "$work/log" 2>&1 || fail "installing the tools for"
   bash "$here/minkowski_source.sh" "$python" "$work/source" > "$work/log" 2>&1 || fail "downloading"
   "$python" "$here/minkowski_edits.py" "$work/source" >&2
   options=(--force_cuda)
