@@ -26,7 +26,7 @@ def small_checkpoint(tmp_path: Path) -> str:
     small = pytest.importorskip(
         "tests.pipeline.sam.small", reason="no SAM_CHECKPOINT and no small SAM to make one of"
     )
-    return str(small.save(small.random_sam(), tmp_path / "sam.pth"))
+    return str(small.save(small.random_sam(), tmp_path / "sam.safetensors"))
 
 
 def agreement(some: np.ndarray, other: np.ndarray) -> float:
