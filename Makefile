@@ -46,14 +46,14 @@ MEASURED = --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) \
 
 .PHONY: help env doctor synthetic superpixels stage index check verify inspect import-masks export-masks pictures \
         pretrain sbatch show convert probe fewshot semi table report robustness compare predict view \
-        demo lint test test-slow bench clean
+        demo lint test test-slow test-gpu bench bench-gpu clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-env: $(STAMP)  ## make .venv from the lock file, compile MinkowskiEngine once per machine
+env: $(STAMP)  ## make .venv from the lock file, compile MinkowskiEngine once per machine (for its GPUs)
 
-$(STAMP): requirements.lock environment/setup.sh environment/minkowski.sh
+$(STAMP): requirements.lock $(wildcard environment/*)
 	@bash environment/setup.sh $(VENV) $(PYTHON) $(ENGINE)
 	@$(PY) -m pipeline doctor
 	@touch $@
@@ -148,15 +148,23 @@ bench: env  ## side-by-side timings
 	@$(PY) -m benchmarks.panoptic
 	@$(PY) -m benchmarks.loader
 
+bench-gpu: env  ## the same on a GPU: engines, the full Seal step, SAM (SAM_CHECKPOINT=...)
+	@$(PY) -m benchmarks.gpu_engines
+	@$(PY) -m benchmarks.gpu_seal
+	@$(PY) -m benchmarks.gpu_sam
+
 lint: env  ## ruff format and ruff check
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 
 test: env  ## everything that takes seconds
-	@$(PY) -m pytest -m "not slow" -n $(JOBS) --dist worksteal
+	@$(PY) -m pytest -m "not slow and not gpu" -n $(JOBS) --dist worksteal
 
 test-slow: env  ## many kills, full-size networks
 	@$(PY) -m pytest -m slow
+
+test-gpu: env  ## on a GPU; skips with a reason without one (SELKIE_TEST_DEVICE=cpu runs the same on the CPU)
+	@$(PY) -m pytest -m gpu -rs
 
 clean:  ## remove what make made here (not stores, not runs)
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -18,10 +18,30 @@ echo "[env] installing torch and the lock file into $venv" >&2
 "$venv/bin/pip" install --quiet torch==2.13.0
 "$venv/bin/pip" install --quiet --no-deps -r "$here/../requirements.lock"
 
+# MinkowskiEngine is compiled for the GPUs that are here, or that TORCH_CUDA_ARCH_LIST names, where
+# there is an nvcc; for the CPU elsewhere.
+recipe=minkowski.sh
+if "$venv/bin/python" - <<'P'
+import os, sys, torch
+wanted = torch.version.cuda and os.environ.get("TORCH_CUDA_ARCH_LIST")
+sys.exit(not (torch.cuda.is_available() or wanted))
+P
+then
+  if [ -n "${CUDA_HOME:-}" ] || command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+    recipe=minkowski_cuda.sh
+  else
+    echo "[env] a GPU but no nvcc: MinkowskiEngine is compiled for the CPU, the native engine runs on the GPU" >&2
+  fi
+fi
+
 case $engine in
-  minkowski) bash "$here/minkowski.sh" "$venv" ;;
+  minkowski) bash "$here/$recipe" "$venv" ;;
   auto)
-    bash "$here/minkowski.sh" "$venv" ||
+    bash "$here/$recipe" "$venv" || {
+      [ $recipe = minkowski_cuda.sh ] &&
+        echo "[env] so MinkowskiEngine is compiled for the CPU, the native engine runs on the GPU" >&2 &&
+        bash "$here/minkowski.sh" "$venv"
+    } ||
       echo "[env] no MinkowskiEngine here, so the native engine is used: same weights, no compiler" >&2
     ;;
   native) echo "[env] ENGINE=native: MinkowskiEngine is not compiled" >&2 ;;

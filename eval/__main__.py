@@ -104,7 +104,7 @@ def table(
     words = [tuple(w.strip() for w in text.split(",") if w.strip()) for text in (inits, splits)]
     places = tuple(find_places(stores, dataset, version))
     matrix = Matrix(places, *words, parse_seeds(seeds))
-    machine, part = Machine(engine or default_engine(), device), parse_shard(shard)
+    machine, part = Machine(engine or default_engine(device), device), parse_shard(shard)
     if not only_print:
         for line in run_matrix(matrix, runs, recipe, settings, part, machine):
             click.echo(line, err=True)
@@ -250,7 +250,7 @@ def robustness(
     set_threads()
     place = find_folder(stores, dataset, version)
     path = _predictor_path(runs, dataset, place.name, **chosen)
-    predictor = load_predictor(path, engine or default_engine())
+    predictor = load_predictor(path, engine or default_engine(device))
     predictor.network.to(device)
     read = Stores(StorePaths(find_folder(stores, corrupted, None))) if corrupted else None
     opened = Stores(StorePaths(place))
@@ -283,7 +283,7 @@ def predict(
     from train.trainer import set_threads
 
     set_threads()
-    predictor = load_predictor(checkpoint, engine or default_engine())
+    predictor = load_predictor(checkpoint, engine or default_engine(device))
     scans = find_scans(source)
     speed = predict_files(predictor, scans, out, poses, neighbors, device)
     rate = speed.num_scans / speed.seconds
@@ -387,7 +387,7 @@ def _measure(
     run = runs / (run_name or name)
     start = find_start(run, init, recipe, checkpoint)
     opened = Stores(StorePaths(place, source, taxonomy=taxonomy, intensity=start.intensity))
-    machine = Machine(engine or default_engine(), device)
+    machine = Machine(engine or default_engine(device), device)
     result, path = run_protocol(
         run, opened, protocol, split, start, settings, parse_seeds(seeds), machine
     )

@@ -89,13 +89,16 @@ class Wish:
 
 @main.command()
 def doctor() -> None:
-    """Print versions, engines, superpixel sources, BLAS and GPU; exit 2 if no engine works."""
+    """Print versions, engines, sources, BLAS, GPU; exit 2 if no engine works or two differ."""
     from pipeline.doctor import report
 
     lines, usable = report()
     click.echo("\n".join(lines))
     if not usable:
-        raise UserError("environment: an engine must work, got none; run 'make env'")
+        raise UserError(
+            "environment: an engine must work and all that do must agree, see the lines above; "
+            "run 'make env'"
+        )
 
 
 @main.command()

@@ -89,7 +89,7 @@ def pretrain(
     places = find_places(stores, dataset, version)
     named = "+".join(place.name for place in places)
     folder = runs / (run_name or f"{recipe}-{named}-{source}")
-    machine = Machine(engine or default_engine(), device, workers, save_every, knn_every)
+    machine = Machine(engine or default_engine(device), device, workers, save_every, knn_every)
     paths = tuple(StorePaths(place, source, segments, intensity=intensity) for place in places)
     try:
         done = run(folder, paths, config, machine)

@@ -1,9 +1,10 @@
 """What every sparse engine offers, and the parts they share: cloud check, weight draws, self check.
 
-An engine module has `NAME`, `VERSION`, a `SparseTensor`, `make_tensor(features, coordinates)`,
-`Convolution`, `TransposedConvolution` and `self_check()`. A 1x1 convolution is a plain GEMM on the
-rows and is written once, here (`Pointwise`). Both engines draw their weights through `Kernel`, so
-one seed gives one network whichever runs it.
+An engine module has `NAME`, `VERSION`, a `SparseTensor`, `make_tensor(features, coordinates, maps)`
+with maps = what the network will ask for, a hint, `Convolution`, `TransposedConvolution`,
+`runs_on(device)` and `self_check(device)`. A 1x1 convolution is a plain GEMM on the rows and is
+written once, here (`Pointwise`). Both engines draw their weights through `Kernel`, so one seed
+gives one network whichever runs it.
 """
 
 import math
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import check
+
+MapKey = tuple[int, int, int]  # a kernel map: finer stride, coarser stride, kernel size
 
 
 class Sparse(Protocol):
@@ -163,3 +166,28 @@ def run_self_check(engine: ModuleType, device: torch.device | str = "cpu") -> st
             "reinstall it or use ENGINE=native"
         )
     return f"{engine.NAME} ({engine.VERSION}): one convolution forward and backward on {device}, ok"
+
+
+def run_sample(engine: ModuleType, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Run two convolutions of a fixed cloud forward and backward; return output and gradients.
+
+    On the CPU, and the same numbers for every engine and device up to rounding: for comparing them.
+    """
+    random = torch.Generator().manual_seed(0)
+    coordinates = torch.unique(torch.randint(-6, 7, (600, 4), generator=random), dim=0)
+    coordinates = coordinates[coordinates[:, 0].abs() < 2].int()
+    features = torch.randn(len(coordinates), 8, generator=random).to(device).requires_grad_()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        same = engine.Convolution(8, 16, kernel_size=3).to(device)
+        down = engine.Convolution(16, 8, kernel_size=2, stride=2).to(device)
+    coarse = down(same(engine.make_tensor(features, coordinates.to(device))))
+    coarse.features.square().sum().backward()
+    _, order = torch.unique(coarse.coordinates, dim=0, return_inverse=True)  # engines order freely
+    results = {
+        "output": coarse.features[torch.argsort(order)],
+        "features' gradient": features.grad,
+        "kernel's gradient": same.kernel.grad,
+        "strided kernel's gradient": down.kernel.grad,
+    }
+    return {name: value.detach().cpu() for name, value in results.items()}

@@ -12,7 +12,7 @@ import collections
 import collections.abc
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -20,8 +20,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from pipeline.errors import UserError
-from train.engines.contract import Kernel, check_cloud, check_unique, run_self_check
+from pipeline.errors import UserError, check
+from train.engines.contract import Kernel, MapKey, check_cloud, check_unique, run_self_check
 
 
 def _import_minkowski() -> ModuleType:
@@ -82,17 +82,24 @@ class SparseTensor:
         return SparseTensor(features, self.key, self.manager)
 
 
-def make_tensor(features: Tensor, coordinates: Tensor) -> SparseTensor:
+def make_tensor(features: Tensor, coordinates: Tensor, maps: Sequence[MapKey] = ()) -> SparseTensor:
     """Return a tensor at stride 1 whose rows are in the given order.
 
     Args:
         features: [V, D] float32 or float64.
         coordinates: [V, 4] int32 (batch, x, y, z), any sign, every row once.
+        maps: not used, MinkowskiEngine builds its maps when first asked.
 
     Raises:
-        UserError: wrong shapes or types, or two rows in one voxel.
+        UserError: wrong shapes or types, two rows in one voxel, or on a GPU while compiled for the
+            CPU.
     """
     check_cloud(features, coordinates)
+    check(
+        runs_on(features.device),
+        f"engine 'minkowski': must be compiled with CUDA to run on {features.device}, got one for "
+        "the CPU; run 'make env' where nvcc and the GPU are (docs/gpu.md), or use ENGINE=native",
+    )
     if len(features) == 0:  # MinkowskiEngine's convolution crashes the process on an empty cloud
         return SparseTensor(features, None, None)
     # only the manager is kept; features are not passed, since rows of duplicates would vanish
@@ -159,6 +166,11 @@ class TransposedConvolution(_MinkowskiKernel):
     transposed = True
 
 
-def self_check() -> str:
+def runs_on(device: torch.device | str) -> bool:
+    """Return whether the engine computes on a device: on CUDA only where it was compiled for it."""
+    return torch.device(device).type == "cpu" or ME.is_cuda_available()
+
+
+def self_check(device: torch.device | str = "cpu") -> str:
     """Run one convolution forward and backward; return a line for doctor."""
-    return run_self_check(sys.modules[__name__])
+    return run_self_check(sys.modules[__name__], device)

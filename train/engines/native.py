@@ -1,20 +1,23 @@
 """The engine without a compiler: the contract of contract.py in plain PyTorch, on any device.
 
-A convolution is a gather and one GEMM per kernel offset, then one sum per output row over the
-pairs of coordinate_map.py. That sum is `embedding_bag` over the products sorted by output: no
-atomics, so results are the same bits run to run, and 0.5 ms where index_add_ takes 1.3 (45,000
-products of 96 channels, 2 cores; the GEMMs beside it take 8).
+A convolution is a gather and one GEMM per kernel offset (or one grouped GEMM for all, `can_group`),
+then one sum per output row over the pairs of kernel_map.py. That sum is `embedding_bag` over the
+products sorted by output: no atomics, so results are the same bits run to run, and 0.5 ms where
+index_add_ takes 1.3 (45,000 products of 96 channels, 2 cores; the GEMMs beside it take 8).
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from train.engines.contract import Kernel, check_cloud, check_unique, run_self_check
-from train.engines.coordinate_map import CoordinateMap, Grid, Level, Side
+from train.engines.contract import Kernel, MapKey, check_cloud, run_self_check
+from train.engines.coordinate_map import CoordinateMap
+from train.engines.kernel_map import Side
 
 NAME = "native"
 VERSION = f"PyTorch {torch.__version__}"
@@ -39,26 +42,38 @@ class SparseTensor:
         return SparseTensor(features, self.stride, self.map)
 
 
-def make_tensor(features: Tensor, coordinates: Tensor) -> SparseTensor:
+def make_tensor(features: Tensor, coordinates: Tensor, maps: Sequence[MapKey] = ()) -> SparseTensor:
     """Return a tensor at stride 1 whose rows are in the given order.
 
     Args:
         features: [V, D] floating.
         coordinates: [V, 4] int32 (batch, x, y, z), any sign, every row once.
+        maps: kernel maps to build now, all at once; others are built when first asked for.
 
     Raises:
         UserError: wrong shapes or types, two rows in one voxel, or a span too large to number.
     """
     check_cloud(features, coordinates)
-    cells = coordinates.long()
-    if len(cells):
-        low, high = torch.stack(torch.aminmax(cells, dim=0)).tolist()
-    else:
-        low = high = [0, 0, 0, 0]
-    grid = Grid.around(low, high)
-    keys, rows = torch.sort(grid.keys(cells))
-    check_unique(len(keys), len(torch.unique_consecutive(keys)))
-    return SparseTensor(features, 1, CoordinateMap({1: Level(grid, cells, keys, rows)}))
+    return SparseTensor(features, 1, CoordinateMap.of_cells(coordinates.long(), maps))
+
+
+def has_grouped_gemm(features: Tensor) -> bool:
+    """Return whether PyTorch multiplies many groups of such rows at once.
+
+    It does so for bfloat16 on GPUs of compute capability 8.0 and later; elsewhere its grouped_mm is
+    a loop of GEMMs too, and one that first reads the groups' sizes back to the host.
+    """
+    return (
+        features.device.type == "cuda"
+        and features.dtype == torch.bfloat16
+        and torch.cuda.get_device_capability(features.device) >= (8, 0)
+    )
+
+
+def can_group(features: Tensor, kernel: Tensor) -> bool:
+    """Return whether one grouped GEMM does all offsets of a kernel: rows of whole 16 bytes."""
+    is_aligned = kernel.shape[1] % 8 == 0 and kernel.shape[2] % 8 == 0
+    return is_aligned and len(features) > 0 and has_grouped_gemm(features)
 
 
 class _GatherGemmSum(torch.autograd.Function):
@@ -68,6 +83,9 @@ class _GatherGemmSum(torch.autograd.Function):
     def forward(ctx, features: Tensor, kernel: Tensor, source: Side, target: Side) -> Tensor:
         ctx.save_for_backward(features, kernel)
         ctx.source, ctx.target = source, target
+        if can_group(features, kernel):
+            rows = features.index_select(0, source.rows)
+            return target.add_up(F.grouped_mm(rows, kernel, offs=source.ends))
         products = features.new_empty(len(source.rows), kernel.shape[2])  # [P, D_out]
         buffer = source.new_buffer(features)
         for k, part in enumerate(products.split(source.counts)):
@@ -81,6 +99,8 @@ class _GatherGemmSum(torch.autograd.Function):
         source, target = ctx.source, ctx.target
         needs_features, needs_kernel = ctx.needs_input_grad[:2]
         gradient = gradient.contiguous()
+        if can_group(features, kernel):
+            return *_grouped_gradients(ctx, features, kernel, gradient), None, None
         grad_kernel = torch.empty_like(kernel) if needs_kernel else None
         products = features.new_empty(len(source.rows), kernel.shape[1] if needs_features else 0)
         buffer, grad_buffer = source.new_buffer(features), target.new_buffer(gradient)
@@ -92,6 +112,22 @@ class _GatherGemmSum(torch.autograd.Function):
             if needs_features:
                 torch.mm(grad_rows, kernel[k].t(), out=part)
         return source.add_up(products) if needs_features else None, grad_kernel, None, None
+
+
+def _grouped_gradients(
+    ctx, features: Tensor, kernel: Tensor, gradient: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of features and kernel, each by one grouped GEMM, where needed."""
+    source, target = ctx.source, ctx.target
+    grad_features = grad_kernel = None
+    grad_rows = gradient.index_select(0, target.rows)  # [P, D_out]
+    if ctx.needs_input_grad[1]:
+        rows = features.index_select(0, source.rows)  # again: kept, it would be most of the memory
+        grad_kernel = F.grouped_mm(rows.t(), grad_rows, offs=source.ends)
+    if ctx.needs_input_grad[0]:
+        products = F.grouped_mm(grad_rows, kernel.transpose(1, 2), offs=source.ends)
+        grad_features = source.add_up(products)
+    return grad_features, grad_kernel
 
 
 def _convolve(module: Kernel, tensor: SparseTensor, stride: int, pairs: tuple[Side, Side]):
@@ -136,6 +172,11 @@ class TransposedConvolution(Kernel):
             )
         pairs = tensor.map.kernel_map(stride, tensor.stride, self.kernel_size)
         return _convolve(self, tensor, stride, (pairs.coarse, pairs.fine))
+
+
+def runs_on(_device: torch.device | str) -> bool:
+    """Return whether the engine computes on a device: PyTorch does on all of its own."""
+    return True
 
 
 def self_check(device: torch.device | str = "cpu") -> str:

@@ -9,6 +9,8 @@ ENGINES = Table(
 )
 
 
-def default_engine() -> str:
-    """Return 'minkowski', the reference, where it imports, else 'native'."""
-    return "minkowski" if ENGINES.problem("minkowski") is None else "native"
+def default_engine(device: str = "cpu") -> str:
+    """Return 'minkowski', the reference, where it imports and runs on the device, else 'native'."""
+    if ENGINES.problem("minkowski") is None and ENGINES.load("minkowski").runs_on(device):
+        return "minkowski"
+    return "native"

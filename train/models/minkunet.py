@@ -20,6 +20,9 @@ from train.engines.table import ENGINES, default_engine
 
 WIDTHS_34 = (32, 32, 64, 128, 256, 256, 128, 96, 96)  # stem, down1..down4, up5..up8
 DEPTHS_34 = (2, 3, 4, 6, 2, 2, 2, 2)  # residual blocks of down1..down4, up5..up8
+MAPS = ((1, 1, 3),) + tuple(  # the kernel maps of a step: finer stride, coarser stride, kernel size
+    key for s in (1, 2, 4, 8) for key in ((s, 2 * s, 2), (2 * s, 2 * s, 3))
+)
 
 
 class BatchNorm(nn.Module):
@@ -118,7 +121,7 @@ class MinkUNet(nn.Module):
             features: [V, in_channels] float32.
             coordinates: [V, 4] int32 (batch, x, y, z) voxels, every row once.
         """
-        tensor = ENGINES.load(self.engine_name).make_tensor(features, coordinates)
+        tensor = ENGINES.load(self.engine_name).make_tensor(features, coordinates, MAPS)
         tensor = self._step(tensor, "conv0p1s1", "bn0")
         skips = []
         for i in range(1, 5):

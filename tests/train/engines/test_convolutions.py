@@ -198,3 +198,17 @@ def test_default_engine_is_the_reference_where_it_imports():
     assert default_engine() == ("minkowski" if works else "native")
     with pytest.raises(ValueError, match="did you mean 'native'"):
         ENGINES.load("nativ")
+
+
+def test_an_engine_compiled_for_the_cpu_is_not_taken_for_a_gpu(monkeypatch):
+    problem = ENGINES.problem("minkowski")
+    if problem:
+        pytest.skip(problem)
+    minkowski = ENGINES.load("minkowski")
+    monkeypatch.setattr(minkowski.ME, "is_cuda_available", lambda: False)
+    assert default_engine("cuda") == "native" and default_engine("cpu") == "minkowski"
+    elsewhere = torch.ones(1, 1, device="meta"), cells([[0, 0, 0, 0]]).to("meta")
+    with pytest.raises(ValueError, match="must be compiled with CUDA to run on meta, got one for"):
+        minkowski.make_tensor(*elsewhere)
+    monkeypatch.setattr(minkowski.ME, "is_cuda_available", lambda: True)
+    assert default_engine("cuda:1") == "minkowski"

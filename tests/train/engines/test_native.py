@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from tests.train.engines.waiting import no_waiting
 from train.engines import native
-from train.engines.coordinate_map import MARGIN, Grid
+from train.engines.levels import MARGIN, Grid, places_of_known_count
+from train.models.minkunet import MAPS, minkunet_small
 
 
 def cloud(num_rows=120, seed=0):
@@ -80,12 +82,62 @@ def test_the_same_call_gives_the_same_bits():
     assert all(r.equal(results[0][0]) and g.equal(results[0][1]) for r, g in results)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_agrees_with_the_cpu():
-    where = cloud(400)
-    features = torch.randn(len(where), 8)
-    convolution = native.Convolution(8, 8, kernel_size=3)
-    expected = convolution(native.make_tensor(features, where)).features
-    got = convolution.cuda()(native.make_tensor(features.cuda(), where.cuda())).features.cpu()
-    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)  # TF32 may be on
+def network_step(where):
+    """Return the output and all gradients of one step of the small network."""
+    torch.manual_seed(0)
+    network = minkunet_small(2, 8, engine="native")
+    features = torch.randn(len(where), 2, generator=torch.Generator().manual_seed(1))
+    out = network(features, where)
+    (out * torch.linspace(-1, 1, 8)).sum().backward()
+    return out.detach(), *(p.grad for p in network.parameters())
+
+
+def test_maps_made_at_once_are_those_made_one_by_one():
+    where = cloud(300)
+    at_once = native.make_tensor(torch.ones(len(where), 1), where, MAPS).map
+    assert list(at_once.kernel_maps) == list(MAPS) and sorted(at_once.levels) == [1, 2, 4, 8, 16]
+    one_by_one = native.make_tensor(torch.ones(len(where), 1), where).map
+    for key in MAPS:
+        some, other = at_once.kernel_map(*key), one_by_one.kernel_map(*key)
+        assert at_once.levels[key[1]].cells.equal(one_by_one.levels[key[1]].cells)
+        assert some.fine.counts == other.fine.counts
+        assert some.fine.ends.tolist() == torch.tensor(some.fine.counts).cumsum(0).tolist()
+        for side in ("fine", "coarse"):
+            assert getattr(some, side).rows.equal(getattr(other, side).rows)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_places_of_a_known_count_are_those_of_nonzero(share):
+    mask = torch.rand(500, generator=torch.Generator().manual_seed(2)) < share
+    expected = mask.nonzero()[:, 0]
+    assert places_of_known_count(mask, len(expected)).equal(expected)
+
+
+def test_a_step_asks_the_device_three_times(monkeypatch):
+    where = cloud(300)
+    expected = network_step(where)
+    with no_waiting(monkeypatch) as reads:
+        got = network_step(where)
+    # the corners of the cloud; the voxels of 5 levels; the pairs of every offset of 5 maps of 27
+    # offsets and 4 of 8
+    assert reads == [8, 5, 5 * 27 + 4 * 8]
+    assert all(a.equal(b) for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("code", ["x.tolist()", "bool(x.any())", "x[x > 0]", "x.nonzero()"])
+def test_waiting_is_found(monkeypatch, code):
+    x = torch.arange(3.0)
+    with pytest.raises(AssertionError, match="host wait"), no_waiting(monkeypatch):
+        eval(code, {"x": x})
+    assert x.tolist() == [0, 1, 2]
+
+
+def test_one_grouped_gemm_gives_what_one_per_offset_gives(monkeypatch):
+    where = cloud(300)  # sparse: some of the 27 offsets join no pair at the coarse levels
+    loop = network_step(where)
+    calls = []
+    monkeypatch.setattr(native, "has_grouped_gemm", lambda rows: calls.append(rows.shape) or True)
+    grouped = network_step(where)
+    assert len(calls) == 2 * 24  # forward and backward of every convolution but the stem, 2 wide
+    for some, other in zip(grouped, loop, strict=True):
+        torch.testing.assert_close(some, other, rtol=1e-3, atol=1e-4)
