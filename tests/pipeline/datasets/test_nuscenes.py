@@ -4,7 +4,7 @@ import numpy as np
 import orjson
 import pytest
 
-from pipeline import json_tables
+from pipeline import json_scan, json_tables
 from pipeline.datasets import nuscenes
 from pipeline.errors import UserError
 from pipeline.manifest import load_manifest
@@ -149,16 +149,39 @@ def test_broken_json_names_the_table(tmp_path, table, text):
         nuscenes.index(tmp_path, MANIFEST, "v1.0-mini")
 
 
+ALL = json_tables.Choice((), lambda found: np.ones(len(found), bool))
+
+
 @pytest.mark.parametrize("piece", [40, 333, 1 << 20])
 def test_streaming_gives_the_same_records_whatever_the_piece(tmp_path, monkeypatch, piece):
     write_tables(tmp_path, make_tables())
     monkeypatch.setattr(json_tables, "PIECE_BYTES", piece)
     path = tmp_path / "v1.0-mini/sample_data.json"
-    rows = [row for rows in json_tables.stream_records(path, ("token",)) for row in rows]
+    rows = [row for rows in json_tables.stream_records(path, ("token",), ALL) for row in rows]
     assert rows == orjson.loads(path.read_bytes())
     odd = [{"token": "}, {", "a": [{"b": 1}, {"b": 2}, {"b": 3}]}] * 9  # cuts fall inside records
     path.write_bytes(orjson.dumps(odd))
-    assert [r for rows in json_tables.stream_records(path, ("a",)) for r in rows] == odd
+    assert [r for rows in json_tables.stream_records(path, ("a",), ALL) for r in rows] == odd
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"token": "a"}', '[{"token": "a"}, 5]', '{"rows": [{"token": "a"}]}', "", "5"]
+)
+@pytest.mark.parametrize("piece", [4, 1 << 20])
+def test_streaming_refuses_what_is_no_list_of_records(tmp_path, monkeypatch, text, piece):
+    monkeypatch.setattr(json_tables, "PIECE_BYTES", piece)
+    (tmp_path / "t.json").write_text(text)
+    nothing = json_tables.Choice(("token",), lambda found: np.zeros(len(found), bool))
+    with pytest.raises(UserError, match=r"t\.json: table must be a JSON list of records"):
+        list(json_tables.stream_records(tmp_path / "t.json", ("token",), nothing))
+
+
+def test_only_chosen_records_are_parsed(tmp_path):
+    (tmp_path / "t.json").write_text('[{"token": "a", "x": 1}, {"token": "b", "x": oops}]')
+    wanted = json_scan.hash_values(["a"])
+    choice = json_tables.Choice(("token",), lambda found: np.isin(found[:, 0], wanted))
+    rows = list(json_tables.stream_records(tmp_path / "t.json", ("token", "x"), choice))
+    assert rows == [[{"token": "a", "x": 1}]]
 
 
 def test_missing_scans_are_counted_and_the_first_ten_listed(tmp_path):
