@@ -4,6 +4,7 @@ The large tables of nuScenes trainval have 2.6 million records each; parsed at o
 5 GB, so `stream_records` hands them out in pieces and the reader keeps what it needs.
 """
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,13 @@ from pipeline.json_scan import find_records
 PIECE_BYTES = 1 << 24
 
 Record = dict[str, Any]
+_KINDS = {  # of nuScenes' fields; all others are text
+    "timestamp": int,
+    "is_key_frame": bool,
+    "rotation": list,
+    "translation": list,
+    "camera_intrinsic": list,
+}
 
 
 @dataclass(frozen=True)
@@ -122,18 +130,21 @@ def _parse(data: bytes, path: Path, fields: Sequence[str]) -> list[Record]:
 
 
 def _checked(content: Any, path: Path, fields: Sequence[str]) -> list[Record]:
-    if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
+    if not isinstance(content, list) or set(map(type, content)) - {dict}:
         kind = type(content).__name__
         raise UserError(
             f"{path}: table must be a JSON list of records, got "
             f"{kind if kind != 'list' else 'other things in the list'}; unpack the archive again"
         )
-    wanted = set(fields)
-    for record in content:
-        if not wanted <= record.keys():
-            lacking = next(field for field in fields if field not in record)
-            raise UserError(
-                f"{path}: record {record.get('token')} must have '{lacking}', got only "
-                f"{', '.join(record)}; unpack the metadata archive again"
-            )
+    for field in fields:
+        kind = _KINDS.get(field, str)
+        if set(map(type, map(operator.methodcaller("get", field), content))) <= {kind}:
+            continue
+        for record in content:
+            if type(record.get(field)) is not kind:
+                got = f"'{field}' of {type(record[field]).__name__}" if field in record else "none"
+                raise UserError(
+                    f"{path}: record {record.get('token')} must have '{field}' of "
+                    f"{kind.__name__}, got {got}; unpack the metadata archive again"
+                )
     return content

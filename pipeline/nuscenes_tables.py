@@ -154,7 +154,7 @@ def _shots(
     choice = Choice((link, "is_key_frame"), _keep_shots(channels, wanted))
     for rows in stream_records(folder / "sample_data.json", (*fields, "next"), choice):
         for row in rows:
-            channel = follow(
+            channel = channels.get(row[link]) or follow(
                 channels, row[link], "calibrated_sensor", "sample_data", row["token"], link
             )
             if channel not in wanted or not (row["is_key_frame"] or channel == LIDAR):

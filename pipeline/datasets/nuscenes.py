@@ -133,7 +133,7 @@ def _cameras(
     found: list[list[Camera | None]] = [[None] * len(names) for _ in images]
     for (position, name, shot), matrix in zip(places, T_cam_lidar, strict=True):
         check(
-            shot.height > 0 and shot.width > 0,
+            all(isinstance(side, int) and side > 0 for side in (shot.height, shot.width)),
             f"sample_data.json record {shot.token}: height and width of {name} must be positive, "
             f"got {shot.height} and {shot.width}; unpack the metadata archive again",
         )
@@ -151,11 +151,15 @@ def _cameras(
 
 
 def _intrinsic(tables: Tables, sensor: str, name: str) -> np.ndarray:
-    K = np.array(tables.intrinsics[sensor], np.float64)
+    given = tables.intrinsics[sensor]
+    try:
+        K = np.array(given, np.float64)
+    except (ValueError, TypeError):
+        K = np.empty(0)
     check(
-        K.shape == (3, 3),
+        K.shape == (3, 3) and bool(np.isfinite(K).all()),
         f"calibrated_sensor.json record {sensor}: camera_intrinsic of {name} must be 3x3, got "
-        f"{list(K.shape)}; unpack the metadata archive again",
+        f"{given}; unpack the metadata archive again",
     )
     return K
 
