@@ -6,18 +6,15 @@ moment leaves the block not done.
 
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import zarr
-from zarr.core.buffer.cpu import Buffer
-from zarr.storage import MemoryStore
 
 from pipeline.errors import UserError
 from pipeline.files import sha256, sha256_array, write_atomically
 from pipeline.job import BlockReport, Quarantined
 from pipeline.marker import checked_json, read_marker
-from pipeline.store import Store, open_store
+from pipeline.shards import Layout, encode_block, file_of_shard, read_layout
+from pipeline.store import Store, read_identity
 
 
 def write_block(
@@ -47,16 +44,18 @@ def write_block(
     check_identity(store)
     marker_path, rows = store.marker_path(block), store.block_rows(block)
     marker_path.unlink(missing_ok=True)
-    fresh = open_store(store.path)  # another command may have widened the arrays
-    digests = {}
+    digests, sizes = {}, {}
     for name, values in slices.items():
-        shards = _encode(fresh, name, rows, values)
-        digests[name] = sha256(b"".join(shards[path] for path in sorted(shards)))
-        for path in fresh.shard_paths(name, block):
+        layout = _layout(store.path / name)  # as it is now: another command may have widened it
+        shards = encode_block(values, layout)
+        pieces = [piece for place in sorted(shards) for piece in shards[place]]
+        digests[name], sizes[name] = sha256(*pieces), sum(map(len, pieces))
+        for place in layout.places():
+            path = file_of_shard(store.path / name, block, place)
             for partial in path.parent.glob(f".{path.name}.*.partial"):  # of a killed command
                 partial.unlink(missing_ok=True)
-            if path in shards:
-                write_atomically(path, shards[path])
+            if place in shards:
+                write_atomically(path, *shards[place])
             else:
                 path.unlink(missing_ok=True)
     report = BlockReport(block, len(rows), quarantined, seconds)
@@ -66,7 +65,7 @@ def write_block(
         "sha256": {name: sha256_array(values) for name, values in slices.items()},
         "shapes": {name: list(values.shape[1:]) for name, values in slices.items()},
         "files": digests,
-        "bytes": {name: fresh.stored_bytes(name, block) for name in slices},
+        "bytes": sizes,
         "num_frames": len(rows),
         "quarantined": [vars(q) for q in quarantined],
         "seconds": round(seconds, 3),
@@ -85,7 +84,7 @@ def check_identity(store: Store) -> None:
     Raises:
         UserError: the store on disk is another one.
     """
-    found = open_store(store.path).attributes["store_id"]
+    found = read_identity(store.path)
     if found != store.attributes["store_id"]:
         raise UserError(
             f"{store.path}: must stay the store that this run opened, got one that another command "
@@ -93,21 +92,14 @@ def check_identity(store: Store) -> None:
         )
 
 
-def _encode(store: Store, name: str, rows: range, values: np.ndarray) -> dict[Path, bytes]:
-    """Return the files of one array's block, encoded in memory by an array of the same metadata.
-
-    Args:
-        store: the store as it is now.
-        name: array name.
-        rows: the block's rows.
-        values: [frames in block, ...], possibly narrower than the array has become since.
-    """
-    metadata = (store.path / name / "zarr.json").read_bytes()
-    files: dict[str, Any] = {"zarr.json": Buffer.from_bytes(metadata)}
-    with zarr.config.set({"array.write_empty_chunks": True}):  # read when the array is opened
-        twin = zarr.open_array(MemoryStore(files), mode="r+", zarr_format=3)
-        twin[(slice(rows.start, rows.stop), *(slice(size) for size in values.shape[1:]))] = values
-    return {store.path / name / k: v.to_bytes() for k, v in files.items() if k != "zarr.json"}
+def _layout(folder: Path) -> Layout:
+    try:
+        return read_layout(folder)
+    except (OSError, ValueError, LookupError, TypeError, StopIteration) as error:
+        raise UserError(
+            f"{folder}: array must have readable metadata, got {error!r}; run 'make verify', or "
+            "make the store again with ARGS=--rebuild"
+        ) from error
 
 
 def is_done(store: Store, block: int, rows_hash: str) -> bool:
@@ -132,7 +124,7 @@ def read_block(store: Store, block: int) -> tuple[dict[str, np.ndarray], str | N
     for name, digest in marker["sha256"].items():
         array = store.array(name)
         files = sorted(path for path in store.shard_paths(name, block) if path.exists())
-        found = sha256(b"".join(path.read_bytes() for path in files))
+        found = sha256(*(path.read_bytes() for path in files))
         # zstd does not look at every bit of its headers, so a flip there leaves the content right
         if marker.get("files", {name: found})[name] != found:
             return {}, f"{name}: file differs from its checksum"

@@ -46,9 +46,7 @@ def cluster_points(
     """
     if len(points) == 0:
         return np.empty(0, np.int64)
-    voxels = np.floor((points - points.min(axis=0)) / voxel_m).astype(np.int64)
-    keys = (voxels[:, 0] << 42) | (voxels[:, 1] << 21) | voxels[:, 2]
-    _, first, voxel_of_point = np.unique(keys, return_index=True, return_inverse=True)
+    first, voxel_of_point = thin(points, voxel_m)
     if len(first) < max(min_cluster_size, min_samples + 1):
         return np.full(len(points), -1)
     thinned = points[first].astype(np.float32)
@@ -61,6 +59,14 @@ def cluster_points(
     tree = _read_tree(spanning_tree, min_cluster_size)
     is_small = _footprints(tree, thinned) <= max_footprint_m2
     return _label(tree, _choose(tree, is_small))[voxel_of_point]
+
+
+def thin(points: np.ndarray, voxel_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return one point of each voxel [n] int64, and the place of each point's voxel there [N]."""
+    voxels = np.floor((points - points.min(axis=0)) / voxel_m).astype(np.int64)
+    keys = (voxels[:, 0] << 42) | (voxels[:, 1] << 21) | voxels[:, 2]
+    _, first, voxel_of_point = np.unique(keys, return_index=True, return_inverse=True)
+    return first, voxel_of_point
 
 
 def _read_tree(spanning_tree: np.ndarray, min_cluster_size: int) -> _Tree:

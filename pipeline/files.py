@@ -14,18 +14,18 @@ def file_of(path: str) -> str:
     return f"{file}.parquet" if hash_sign else path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, *data: bytes) -> None:
     """Write `data` to `path` through a temporary neighbour, fsync and rename.
 
     Args:
         path: file to make or replace; its folder is made where it is missing.
-        data: the complete content.
+        data: the complete content, in one or more pieces.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(
@@ -37,9 +37,12 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def sha256(data: bytes | memoryview) -> str:
-    """Return the hexadecimal SHA-256 of `data`."""
-    return hashlib.sha256(data).hexdigest()
+def sha256(*data: bytes | memoryview) -> str:
+    """Return the hexadecimal SHA-256 of `data`, piece after piece."""
+    digest = hashlib.sha256()
+    for piece in data:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def sha256_file(path: Path) -> str:

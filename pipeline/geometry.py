@@ -10,18 +10,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Transform:
-    """A rigid transform whose product refuses frames that do not meet.
+    """A rigid transform, or many, whose product refuses frames that do not meet.
 
     `Transform("cam", "ego", m) @ Transform("ego", "lidar", n)` maps LiDAR points to the camera.
     """
 
     dst: str
     src: str
-    matrix: np.ndarray  # [4, 4] float64
+    matrix: np.ndarray  # [..., 4, 4] float64
 
     def __post_init__(self) -> None:
         """Check the shape once, where the transform is made."""
-        if np.shape(self.matrix) != (4, 4):
+        if np.shape(self.matrix)[-2:] != (4, 4):
             name = f"T_{self.dst}_{self.src}"
             raise ValueError(f"{name}: must be [4, 4], got {np.shape(self.matrix)}")
 
@@ -44,40 +44,40 @@ class Transform:
 
 
 def rotation_from_quaternion(quaternion_wxyz: np.ndarray) -> np.ndarray:
-    """Return the rotation matrix [3, 3] float64 of a quaternion in the order w, x, y, z.
+    """Return the rotation matrix [..., 3, 3] float64 of a quaternion in the order w, x, y, z.
 
     Args:
-        quaternion_wxyz: [4], any non-zero length (normalised here).
+        quaternion_wxyz: [..., 4], any non-zero length (normalised here).
 
     Raises:
         ValueError: it has no length.
     """
-    w, x, y, z = np.asarray(quaternion_wxyz, np.float64)
+    w, x, y, z = np.moveaxis(np.asarray(quaternion_wxyz, np.float64), -1, 0)
     norm = np.sqrt(w * w + x * x + y * y + z * z)
-    if not norm > 0:
+    if not np.all(norm > 0):
         raise ValueError(f"quaternion must have a length, got {list(quaternion_wxyz)}")
     w, x, y, z = w / norm, x / norm, y / norm, z / norm
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
 
 def rigid(rotation: np.ndarray, translation_m: np.ndarray) -> np.ndarray:
-    """Return the [4, 4] float64 matrix of a rotation [3, 3] followed by a translation [3]."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation
-    matrix[:3, 3] = translation_m
+    """Return [..., 4, 4] float64: a rotation [..., 3, 3], then a translation [..., 3]."""
+    matrix = np.zeros((*np.shape(rotation)[:-2], 4, 4))
+    matrix[..., :3, :3] = rotation
+    matrix[..., :3, 3] = translation_m
+    matrix[..., 3, 3] = 1
     return matrix
 
 
 def invert_rigid(matrix: np.ndarray) -> np.ndarray:
-    """Return the inverse [4, 4] of a rigid transform."""
-    rotation = matrix[:3, :3].T
-    return rigid(rotation, -rotation @ matrix[:3, 3])
+    """Return the inverse [..., 4, 4] of a rigid transform."""
+    rotation = np.swapaxes(matrix[..., :3, :3], -1, -2)
+    return rigid(rotation, (-rotation @ matrix[..., :3, 3:])[..., 0])
 
 
 def move(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ In: a data set's own tables, through its reader. Out: everything stage one must 
 a recording. Append-only: stores address frames by row, so a grown data set keeps its old rows.
 """
 
+import gc
 import io
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -150,7 +151,11 @@ def build_index(dataset: str, root: Path, version: str | None = None) -> Index:
     """
     manifest = load_manifest(dataset)
     version = resolve_version(manifest, root, version)
-    frames = load_reader(dataset).index(root, manifest, version)
+    gc.disable()  # a million objects and no cycles: a sixth of the time on nuScenes
+    try:
+        frames = load_reader(dataset).index(root, manifest, version)
+    finally:
+        gc.enable()
     check(bool(frames), f"{root}: must hold at least one keyframe of '{dataset}', got none")
     if not any(camera for frame in frames for camera in frame.cameras):
         frames = [replace(frame, cameras=()) for frame in frames]

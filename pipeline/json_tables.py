@@ -4,20 +4,36 @@ The large tables of nuScenes trainval have 2.6 million records each; parsed at o
 5 GB, so `stream_records` hands them out in pieces and the reader keeps what it needs.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from pipeline.errors import UserError
+from pipeline.json_scan import find_records
 
 PIECE_BYTES = 1 << 24
-_BOUNDARY = re.compile(rb"\}\s*,\s*\{")
-_TAIL_BYTES = 1 << 14  # longer than any record of the tables that are streamed
 
 Record = dict[str, Any]
+_KINDS = {  # of nuScenes' fields; all others are text
+    "timestamp": int,
+    "is_key_frame": bool,
+    "rotation": list,
+    "translation": list,
+    "camera_intrinsic": list,
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which records of a table are parsed."""
+
+    fields: tuple[str, ...]  # what it is decided by
+    keep: Callable[[np.ndarray], np.ndarray]  # [n, fields] uint64 (json_scan.py) -> [n] bool
 
 
 def read_records(path: Path, fields: Sequence[str]) -> list[Record]:
@@ -33,36 +49,38 @@ def read_records(path: Path, fields: Sequence[str]) -> list[Record]:
     return _parse(_read(path), path, fields)
 
 
-def stream_records(path: Path, fields: Sequence[str]) -> Iterator[list[Record]]:
-    """Yield the records of a table in lists of some ten thousand; memory stays at one piece.
+def stream_records(path: Path, fields: Sequence[str], choice: Choice) -> Iterator[list[Record]]:
+    """Yield the chosen records of a table in lists; memory stays at one piece of the file.
 
-    A piece is cut between two records. Where a cut falls inside a record (records within records),
-    the piece does not parse and the rest of the file is read at once.
+    What lies in records that are not chosen is never looked at; the text is scanned at a third of
+    what parsing it costs.
 
     Args:
         path: the JSON file.
-        fields: what every record must have.
+        fields: what every chosen record must have.
+        choice: which records.
 
     Raises:
         UserError: missing, broken, not a list of records, or a record without a field.
     """
     if not path.is_file():
         _read(path)
+    pending, ends = b"", b""  # ends: first and last byte so far that is no blank
+    is_list = True
     with path.open("rb") as file:
-        pending = b""
-        while piece := file.read(PIECE_BYTES):
+        while is_list and (piece := file.read(PIECE_BYTES)):
+            ends = (ends + piece.strip())[:1] + (ends + piece.strip())[-1:]
             pending += piece
-            cut = _last_boundary(pending)
-            if cut is None:
-                continue
-            try:
-                head = orjson.loads(pending[: cut[0] + 1] + b"]")
-            except orjson.JSONDecodeError:
-                pending += file.read()
-                break
-            yield _checked(head, path, fields)
-            pending = b"[" + pending[cut[1] - 1 :]
-    yield _parse(pending, path, fields)
+            found = find_records(pending, choice.fields)
+            is_list = found.is_list and ends[:1] in (b"[", b"")
+            if is_list:
+                wanted = choice.keep(found.hashes) | found.odd
+                texts = [pending[start:stop] for start, stop in found.bounds[wanted].tolist()]
+                yield _parse(b"[" + b",".join(texts) + b"]", path, fields)
+                pending = pending[found.rest :]
+    if not is_list or pending or ends != b"[]":
+        _parse(_read(path), path, fields)
+        raise UserError(f"{path}: table must be a JSON list of records; unpack the archive again")
 
 
 def follow(
@@ -112,23 +130,21 @@ def _parse(data: bytes, path: Path, fields: Sequence[str]) -> list[Record]:
 
 
 def _checked(content: Any, path: Path, fields: Sequence[str]) -> list[Record]:
-    if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
+    if not isinstance(content, list) or set(map(type, content)) - {dict}:
         kind = type(content).__name__
         raise UserError(
             f"{path}: table must be a JSON list of records, got "
             f"{kind if kind != 'list' else 'other things in the list'}; unpack the archive again"
         )
-    for record in content:
-        for field in fields:
-            if field not in record:
+    for field in fields:
+        kind = _KINDS.get(field, str)
+        if set(map(type, map(operator.methodcaller("get", field), content))) <= {kind}:
+            continue
+        for record in content:
+            if type(record.get(field)) is not kind:
+                got = f"'{field}' of {type(record[field]).__name__}" if field in record else "none"
                 raise UserError(
-                    f"{path}: record {record.get('token')} must have '{field}', got only "
-                    f"{', '.join(record)}; unpack the metadata archive again"
+                    f"{path}: record {record.get('token')} must have '{field}' of "
+                    f"{kind.__name__}, got {got}; unpack the metadata archive again"
                 )
     return content
-
-
-def _last_boundary(data: bytes) -> tuple[int, int] | None:
-    start = max(0, len(data) - _TAIL_BYTES)
-    matches = list(_BOUNDARY.finditer(data, start))
-    return matches[-1].span() if matches else None

@@ -5,23 +5,26 @@ boxes, maps, radar and camera images between keyframes are never kept.
 """
 
 import functools
-from array import array
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.ego_poses import EgoPoses, load_ego_poses, rigid_of_records
 from pipeline.errors import UserError, check
-from pipeline.geometry import Transform, rigid, rotation_from_quaternion
-from pipeline.json_tables import Record, follow, read_records, stream_records
+from pipeline.geometry import Transform
+from pipeline.json_scan import hash_values
+from pipeline.json_tables import Choice, Record, follow, read_records, stream_records
 from pipeline.manifest import load_manifest
 
 LIDAR = "LIDAR_TOP"
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """One row of sample_data: a scan, or an image of a keyframe."""
+class Shot(NamedTuple):
+    """One row of sample_data: a scan, or an image of a keyframe (there are 545,000)."""
 
     token: str
     ego_pose: str
@@ -31,21 +34,6 @@ class Shot:
     height: int
     width: int
     next: str  # token of the same sensor's next row, '' at the end
-
-
-@dataclass(frozen=True)
-class EgoPoses:
-    """Ego poses of the kept shots in one flat array; 600,000 records would take 600 MB."""
-
-    rows: dict[str, int]
-    values: array  # 7 numbers a row: rotation wxyz, translation m
-
-    def matrix(self, token: str) -> np.ndarray:
-        """Return T_world_ego [4, 4] float64."""
-        start = 7 * self.rows[token]
-        return _rigid(
-            self.values[start : start + 4], self.values[start + 4 : start + 7], "ego_pose", token
-        )
 
 
 @dataclass(frozen=True)
@@ -75,10 +63,12 @@ class Tables:
             )
         return shot
 
-    def T_world_sensor(self, shot: Shot, ego: str, sensor: str) -> Transform:
-        """Return where a sensor was, through the ego pose at the shot's own time."""
-        T_world_ego = Transform("world", ego, self.ego_poses.matrix(shot.ego_pose))
-        return T_world_ego @ Transform(ego, sensor, self.mounts[shot.sensor])
+    def T_world_sensor(self, shots: Sequence[Shot], ego: str, sensor: str) -> Transform:
+        """Return where a sensor was [shots, 4, 4], through the ego pose at each shot's own time."""
+        rows = [self.ego_poses.rows[shot.ego_pose] for shot in shots]
+        T_ego_sensor = [self.mounts[shot.sensor] for shot in shots]
+        T_world_ego = Transform("world", ego, self.ego_poses.T_world_ego[rows].reshape(-1, 4, 4))
+        return T_world_ego @ Transform(ego, sensor, np.reshape(T_ego_sensor, (-1, 4, 4)))
 
 
 def load_tables(folder: Path, cameras: tuple[str, ...]) -> Tables:
@@ -87,13 +77,9 @@ def load_tables(folder: Path, cameras: tuple[str, ...]) -> Tables:
     Raises:
         UserError: a table is missing, broken or dangling.
     """
-    sensors = {
-        row["token"]: row
-        for row in read_records(
-            folder / "calibrated_sensor.json",
-            ("token", "sensor_token", "rotation", "translation", "camera_intrinsic"),
-        )
-    }
+    path = folder / "calibrated_sensor.json"
+    fields = ("token", "sensor_token", "rotation", "translation", "camera_intrinsic")
+    sensors = {row["token"]: row for row in read_records(path, fields)}
     scans, keyframes = _shots(folder, _channels(folder, sensors), {LIDAR, *cameras})
     labels = _paths_by_scan(folder / "lidarseg.json")
     for path in labels.values():
@@ -107,13 +93,10 @@ def load_tables(folder: Path, cameras: tuple[str, ...]) -> Tables:
     return Tables(
         scenes=_scenes(folder),
         intrinsics={token: row["camera_intrinsic"] for token, row in sensors.items()},
-        mounts={
-            token: _rigid(row["rotation"], row["translation"], "calibrated_sensor", token)
-            for token, row in sensors.items()
-        },
+        mounts=dict(zip(sensors, rigid_of_records([*sensors.values()], path), strict=True)),
         scans=scans,
         keyframes=keyframes,
-        ego_poses=_ego_poses(folder, scans, keyframes),
+        ego_poses=load_ego_poses(folder / "ego_pose.json", _needed(scans, keyframes)),
         label_paths=labels,
         instance_paths=_paths_by_scan(folder / "panoptic.json"),
     )
@@ -168,9 +151,10 @@ def _shots(
         "timestamp",
         "is_key_frame",
     )
-    for rows in stream_records(folder / "sample_data.json", (*fields, "next")):
+    choice = Choice((link, "is_key_frame"), _keep_shots(channels, wanted))
+    for rows in stream_records(folder / "sample_data.json", (*fields, "next"), choice):
         for row in rows:
-            channel = follow(
+            channel = channels.get(row[link]) or follow(
                 channels, row[link], "calibrated_sensor", "sample_data", row["token"], link
             )
             if channel not in wanted or not (row["is_key_frame"] or channel == LIDAR):
@@ -192,26 +176,24 @@ def _shots(
     return scans, keyframes
 
 
-def _ego_poses(
-    folder: Path, scans: dict[str, Shot], keyframes: dict[str, dict[str, Shot]]
-) -> EgoPoses:
-    kept = [*scans.values(), *(shot for shots in keyframes.values() for shot in shots.values())]
-    needed = {shot.ego_pose for shot in kept}
-    poses = EgoPoses({}, array("d"))
-    for rows in stream_records(folder / "ego_pose.json", ("token", "rotation", "translation")):
-        for row in rows:
-            if row["token"] in needed:
-                poses.rows[row["token"]] = len(poses.rows)
-                poses.values.extend(row["rotation"])
-                poses.values.extend(row["translation"])
-    check(
-        len(poses.values) == 7 * len(poses.rows),
-        f"{folder / 'ego_pose.json'}: records must have 4 numbers in rotation, 3 in translation, "
-        f"got {len(poses.values)} numbers in {len(poses.rows)} records; unpack the archive again",
-    )
-    for shot in kept:
-        follow(poses.rows, shot.ego_pose, "ego_pose", "sample_data", shot.token, "ego_pose_token")
-    return poses
+def _keep_shots(channels: dict[str, str], wanted: set[str]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the rule: scans, keyframes of wanted cameras, and rows of mounts that nobody knows."""
+    hashes = hash_values(list(channels))
+    unwanted = [channel not in wanted for channel in channels.values()]
+    camera = [channel in wanted and channel != LIDAR for channel in channels.values()]
+    (no_key,) = hash_values([False])
+
+    def keep(found: np.ndarray) -> np.ndarray:
+        between = np.isin(found[:, 0], hashes[camera]) & (found[:, 1] == no_key)
+        return ~(between | np.isin(found[:, 0], hashes[unwanted]))
+
+    return keep
+
+
+def _needed(scans: dict[str, Shot], keyframes: dict[str, dict[str, Shot]]) -> dict[str, str]:
+    """Return the ego poses of kept shots, each with the token of a shot that wants it."""
+    images = (shot for shots in keyframes.values() for shot in shots.values())
+    return {shot.ego_pose: shot.token for shot in itertools.chain(scans.values(), images)}
 
 
 def _scenes(folder: Path) -> dict[str, list[str]]:
@@ -239,13 +221,3 @@ def _paths_by_scan(path: Path) -> dict[str, str]:
         return {}
     rows = read_records(path, ("sample_data_token", "filename"))
     return {row["sample_data_token"]: row["filename"] for row in rows}
-
-
-def _rigid(rotation_wxyz: list, translation_m: list, table: str, token: str) -> np.ndarray:
-    try:
-        return rigid(rotation_from_quaternion(rotation_wxyz), translation_m)
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{table}.json record {token}: rotation and translation must be 4 and 3 numbers, "
-            f"got {error}; unpack the metadata archive again"
-        ) from None

@@ -4,7 +4,8 @@ LiDAR and cameras fire at different times, so a camera's transform goes through 
 one shifts points by tens of centimeters at speed. No devkit: its tables alone take 5 GB.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,13 +54,14 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
         )
     )
     files = PointFiles(root, NUSCENES_POINT_BYTES)
-    frames = []
+    frames: list[Frame] = []
     for name, lidars in scans.items():
+        T_world_lidar = tables.T_world_sensor(lidars, "egoL", "lidar")
+        images = [tables.keyframes[sample] for sample in tables.scenes[name]]
+        cameras = _cameras(tables, manifest.cameras, images, T_world_lidar)
+        ahead = [*lidars[manifest.pair_gap :], *[None] * len(lidars)][: len(lidars)]
+        sweeps = _sweeps(tables, lidars, ahead, T_world_lidar)
         for position, lidar in enumerate(lidars):
-            after = position + manifest.pair_gap
-            successor = lidars[after] if after < len(lidars) else None
-            images = tables.keyframes[tables.scenes[name][position]]
-            T_world_lidar = tables.T_world_sensor(lidar, "egoL", "lidar")
             frames.append(
                 Frame(
                     frame_id=f"{name}/{position}",
@@ -70,17 +72,14 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
                     points_path=lidar.path,
                     max_points=files.max_points(lidar.path),
                     lidar_token=lidar.token,
-                    T_world_lidar=T_world_lidar.matrix,
-                    successor_id=f"{name}/{after}" if successor else None,
-                    sweeps=_sweeps(tables, lidar, successor, T_world_lidar),
+                    T_world_lidar=T_world_lidar.matrix[position],
+                    successor_id=f"{name}/{position + manifest.pair_gap}"
+                    if ahead[position]
+                    else None,
+                    sweeps=sweeps[position],
                     label_path=tables.label_paths.get(lidar.token),
                     instance_path=tables.instance_paths.get(lidar.token),
-                    cameras=tuple(
-                        _camera(tables, camera, images[camera], T_world_lidar)
-                        if camera in images
-                        else None
-                        for camera in manifest.cameras
-                    ),
+                    cameras=cameras[position],
                 )
             )
     files.check_complete(f"unpack the sensor archives of {version} there")
@@ -112,39 +111,80 @@ def load_labels(root: Path, frame: Frame, num_points: int) -> Labels | None:
     return Labels(semantic, read_nuscenes_panoptic(root / frame.instance_path, num_points))
 
 
-def _camera(tables: Tables, name: str, shot: Shot, T_world_lidar: Transform) -> Camera:
-    K = np.array(tables.intrinsics[shot.sensor], np.float64)
+def _cameras(
+    tables: Tables,
+    names: Sequence[str],
+    images: Sequence[dict[str, Shot]],
+    T_world_lidar: Transform,
+) -> list[tuple[Camera | None, ...]]:
+    """Return the cameras of every frame of a scene, None where a frame lacks one."""
+    places = [
+        (position, name, shots[name])
+        for position, shots in enumerate(images)
+        for name in names
+        if name in shots
+    ]
+    T_cam_world = tables.T_world_sensor([shot for *_, shot in places], "egoC", "cam").inverse()
+    at_lidar_time = T_world_lidar.matrix[[position for position, *_ in places]].reshape(-1, 4, 4)
+    T_cam_lidar = (T_cam_world @ Transform("world", "lidar", at_lidar_time)).matrix
+    intrinsics = {shot.sensor: name for _, name, shot in places}
+    intrinsics = {sensor: _intrinsic(tables, sensor, name) for sensor, name in intrinsics.items()}
+    slot = {name: k for k, name in enumerate(names)}
+    found: list[list[Camera | None]] = [[None] * len(names) for _ in images]
+    for (position, name, shot), matrix in zip(places, T_cam_lidar, strict=True):
+        check(
+            all(isinstance(side, int) and side > 0 for side in (shot.height, shot.width)),
+            f"sample_data.json record {shot.token}: height and width of {name} must be positive, "
+            f"got {shot.height} and {shot.width}; unpack the metadata archive again",
+        )
+        found[position][slot[name]] = Camera(
+            name=name,
+            token=shot.token,
+            path=shot.path,
+            height=shot.height,
+            width=shot.width,
+            K=intrinsics[shot.sensor],
+            T_cam_lidar=matrix,
+            t_ns=shot.t_ns,
+        )
+    return [tuple(cameras) for cameras in found]
+
+
+def _intrinsic(tables: Tables, sensor: str, name: str) -> np.ndarray:
+    given = tables.intrinsics[sensor]
+    try:
+        K = np.array(given, np.float64)
+    except (ValueError, TypeError):
+        K = np.empty(0)
     check(
-        K.shape == (3, 3),
-        f"calibrated_sensor.json record {shot.sensor}: camera_intrinsic of {name} must be 3x3, got "
-        f"{list(K.shape)}; unpack the metadata archive again",
+        K.shape == (3, 3) and bool(np.isfinite(K).all()),
+        f"calibrated_sensor.json record {sensor}: camera_intrinsic of {name} must be 3x3, got "
+        f"{given}; unpack the metadata archive again",
     )
-    check(
-        shot.height > 0 and shot.width > 0,
-        f"sample_data.json record {shot.token}: height and width of {name} must be positive, got "
-        f"{shot.height} and {shot.width}; unpack the metadata archive again",
-    )
-    T_cam_world = tables.T_world_sensor(shot, "egoC", "cam").inverse()
-    T_cam_lidar = T_cam_world @ T_world_lidar
-    return Camera(
-        name=name,
-        token=shot.token,
-        path=shot.path,
-        height=shot.height,
-        width=shot.width,
-        K=K,
-        T_cam_lidar=T_cam_lidar.matrix,
-        t_ns=shot.t_ns,
-    )
+    return K
 
 
 def _sweeps(
-    tables: Tables, lidar: Shot, successor: Shot | None, T_world_lidar: Transform
-) -> tuple[Sweep, ...]:
-    if successor is None:
-        return ()
-    T_lidar_world = T_world_lidar.inverse()
-    sweeps = []
+    tables: Tables,
+    lidars: Sequence[Shot],
+    ahead: Sequence[Shot | None],
+    T_world_lidar: Transform,
+) -> list[tuple[Sweep, ...]]:
+    """Return the sweeps between each scan of a scene and its successor, in the scan's frame."""
+    between = [
+        _shots_between(tables, lidar, successor) if successor else []
+        for lidar, successor in zip(lidars, ahead, strict=True)
+    ]
+    shots = [shot for found in between for shot in found]
+    positions = np.repeat(np.arange(len(lidars)), [len(found) for found in between])
+    T_lidar_world = Transform("lidar", "world", T_world_lidar.inverse().matrix[positions])
+    T_lidar_sweep = (T_lidar_world @ tables.T_world_sensor(shots, "egoS", "sweep")).matrix
+    sweeps = map(Sweep, (shot.path for shot in shots), T_lidar_sweep)
+    return [tuple(itertools.islice(sweeps, len(found))) for found in between]
+
+
+def _shots_between(tables: Tables, lidar: Shot, successor: Shot) -> list[Shot]:
+    found = []
     shot = lidar
     while shot.next:  # a set without sweeps ends the chain at every keyframe
         before, shot = (
@@ -158,6 +198,5 @@ def _sweeps(
             f"sample_data.json record {before.token}: next must lie between it and keyframe "
             f"{successor.token} in time, got {shot.token}; unpack the metadata archive again",
         )
-        T_lidar_sweep = T_lidar_world @ tables.T_world_sensor(shot, "egoS", "sweep")
-        sweeps.append(Sweep(shot.path, T_lidar_sweep.matrix))
-    return tuple(sweeps)
+        found.append(shot)
+    return found

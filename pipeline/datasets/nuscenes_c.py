@@ -121,7 +121,7 @@ def _scene_frames(
                 points_path=path,
                 max_points=files.max_points(path),
                 lidar_token=f"{name}_{lidar.token}",
-                T_world_lidar=tables.T_world_sensor(lidar, "egoL", "lidar").matrix,
+                T_world_lidar=tables.T_world_sensor([lidar], "egoL", "lidar").matrix[0],
                 successor_id=None,
                 label_path=f"{folder}/lidarseg/v1.0-trainval/{label}",
             )

@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -180,3 +182,27 @@ def test_sizes_come_from_the_header_alone(tmp_path):
             read_size(jpeg)
     with pytest.raises(UserError, match="image cannot be read"):
         read_size(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize("damage", [bytes(2000), None], ids=["zeros", "cut out"])
+def test_a_jpeg_damaged_in_the_middle_is_refused(tmp_path, capfd, damage):
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    raw = encode_jpeg(image).tobytes()
+    path, middle = tmp_path / "a.jpg", len(raw) // 2
+    path.write_bytes(raw)
+    np.testing.assert_array_equal(decode_image(path), decode_jpeg(np.frombuffer(raw, np.uint8)))
+    path.write_bytes(raw[:middle] + (damage or b"") + raw[middle + 2000 :])
+    with pytest.raises(UserError, match=r"a\.jpg: image must be a whole JPEG, got 'Corrupt JPEG"):
+        decode_image(path)
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
+
+
+def test_a_few_stray_bytes_before_the_end_mark_are_no_damage(tmp_path):
+    raw = encode_jpeg(np.full((16, 16, 3), 90, np.uint8)).tobytes()
+    path = tmp_path / "a.jpg"
+    path.write_bytes(raw[:-2] + bytes([1, 2, 3]) + raw[-2:])
+    assert decode_image(path).shape == (16, 16, 3)
+    path.write_bytes(raw[:-2] + bytes(range(1, 101)) + raw[-2:])
+    with pytest.raises(UserError, match="extraneous bytes"):
+        decode_image(path)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.ring import derive_ring
+from pipeline.ring import _count_turns, _explained_variance, derive_ring
 from tests.pipeline.recordings import Kitti, recording
 
 
@@ -62,6 +62,44 @@ def test_jitter_over_the_seam_does_not_start_a_beam():
 )
 def test_implausible_order_is_unknown(points):
     assert (derive_ring(points) == 255).all()
+
+
+def _plain_turns(points):
+    """Count turns with arc tangents, as the compiled loop does with signs."""
+    x, y, z = points[:, :3].astype(np.float64).T
+    azimuth = np.arctan2(y, x) % (2 * np.pi)
+    step = np.diff(azimuth, prepend=azimuth[0])
+    turns = np.cumsum((step < -np.pi).astype(np.int64) - (step > np.pi))
+    turns = -turns if turns[-1] < 0 else turns
+    ring = np.maximum.accumulate(turns)
+    return ring
+
+
+def _plain_explained(group, points):
+    x, y, z = points[:, :3].astype(np.float64).T
+    length = np.linalg.norm(np.stack([x, y, z]), axis=0)
+    sine = np.divide(z, length, out=np.zeros(len(z)), where=length > 0)
+    means = np.bincount(group, sine) / np.maximum(np.bincount(group), 1)
+    return 1 - np.mean((sine - means[group]) ** 2) / np.var(sine)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_turns_equal_those_by_arc_tangents_and_the_variance_a_plain_one(seed):
+    rng = np.random.default_rng(seed)
+    steps = rng.choice([-1, 1]) * rng.normal(1.0, 4.0, 3000)  # degrees, often backwards
+    azimuth = np.radians(np.cumsum(steps))
+    points = rng.uniform(0.1, 80, 3000)[:, None] * np.stack(
+        [np.cos(azimuth), np.sin(azimuth), rng.normal(0, 0.2, 3000)], axis=1
+    )
+    points = points.astype(np.float32)
+    points[rng.integers(0, 3000, 60), rng.integers(0, 2, 60)] = rng.choice([0.0, -0.0], 60)
+    points[rng.integers(0, 3000, 20), :2] = 0  # no direction from above
+    points[rng.integers(0, 3000, 5)] = 0
+    ring = np.empty(3000, np.int64)
+    _count_turns(points, ring)
+    np.testing.assert_array_equal(ring, _plain_turns(points))
+    explained = _plain_explained(ring, points)
+    np.testing.assert_allclose(_explained_variance(ring, points), explained, atol=1e-9)
 
 
 def test_empty_scan():

@@ -4,7 +4,7 @@ import numpy as np
 import orjson
 import pytest
 
-from pipeline import json_tables
+from pipeline import json_scan, json_tables
 from pipeline.datasets import nuscenes
 from pipeline.errors import UserError
 from pipeline.manifest import load_manifest
@@ -149,16 +149,76 @@ def test_broken_json_names_the_table(tmp_path, table, text):
         nuscenes.index(tmp_path, MANIFEST, "v1.0-mini")
 
 
+ALL = json_tables.Choice((), lambda found: np.ones(len(found), bool))
+
+
 @pytest.mark.parametrize("piece", [40, 333, 1 << 20])
 def test_streaming_gives_the_same_records_whatever_the_piece(tmp_path, monkeypatch, piece):
     write_tables(tmp_path, make_tables())
     monkeypatch.setattr(json_tables, "PIECE_BYTES", piece)
     path = tmp_path / "v1.0-mini/sample_data.json"
-    rows = [row for rows in json_tables.stream_records(path, ("token",)) for row in rows]
+    rows = [row for rows in json_tables.stream_records(path, ("token",), ALL) for row in rows]
     assert rows == orjson.loads(path.read_bytes())
-    odd = [{"token": "}, {", "a": [{"b": 1}, {"b": 2}, {"b": 3}]}] * 9  # cuts fall inside records
+    # cuts fall inside records
+    odd = [{"token": "}, {", "rotation": [{"b": 1}, {"b": 2}, {"b": 3}]}] * 9
     path.write_bytes(orjson.dumps(odd))
-    assert [r for rows in json_tables.stream_records(path, ("a",)) for r in rows] == odd
+    assert [r for rows in json_tables.stream_records(path, ("rotation",), ALL) for r in rows] == odd
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"token": "a"}', '[{"token": "a"}, 5]', '{"rows": [{"token": "a"}]}', "", "5"]
+)
+@pytest.mark.parametrize("piece", [4, 1 << 20])
+def test_streaming_refuses_what_is_no_list_of_records(tmp_path, monkeypatch, text, piece):
+    monkeypatch.setattr(json_tables, "PIECE_BYTES", piece)
+    (tmp_path / "t.json").write_text(text)
+    nothing = json_tables.Choice(("token",), lambda found: np.zeros(len(found), bool))
+    with pytest.raises(UserError, match=r"t\.json: table must be a JSON list of records"):
+        list(json_tables.stream_records(tmp_path / "t.json", ("token",), nothing))
+
+
+def test_only_chosen_records_are_parsed(tmp_path):
+    (tmp_path / "t.json").write_text(
+        '[{"token": "a", "timestamp": 1}, {"token": "b", "timestamp": oops}]'
+    )
+    wanted = json_scan.hash_values(["a"])
+    choice = json_tables.Choice(("token",), lambda found: np.isin(found[:, 0], wanted))
+    rows = list(json_tables.stream_records(tmp_path / "t.json", ("token", "timestamp"), choice))
+    assert rows == [[{"token": "a", "timestamp": 1}]]
+
+
+@pytest.mark.parametrize(
+    "table, field, value, wanted",
+    [
+        (
+            "sample_data",
+            "timestamp",
+            "1532402927647951",
+            "'timestamp' of int, got 'timestamp' of str",
+        ),
+        ("sample_data", "sample_token", None, "'sample_token' of str, got"),
+        ("sample_data", "is_key_frame", 1, "'is_key_frame' of bool, got"),
+        ("sample_data", "next", 5, "'next' of str, got"),
+        ("sample_data", "height", "6", "height and width of CAM_FRONT must be positive"),
+        ("ego_pose", "translation", None, "'translation' of list, got"),
+        ("ego_pose", "translation", [1, None, 2], "must be 4 and 3 numbers"),
+        ("ego_pose", "rotation", [1, 0, 0], "must be 4 and 3 numbers"),
+        ("ego_pose", "rotation", [0, 0, 0, 0], "must be 4 and 3 numbers"),
+        ("calibrated_sensor", "translation", ["a", 1, 2], "must be 4 and 3 numbers"),
+        ("calibrated_sensor", "camera_intrinsic", "K", "'camera_intrinsic' of list, got"),
+        ("calibrated_sensor", "camera_intrinsic", [["a", 1], [2]], "camera_intrinsic of CAM_FRONT"),
+        ("sample", "next", None, "'next' of str, got 'next' of NoneType"),
+        ("scene", "name", 61, "'name' of str, got"),
+        ("sensor", "channel", ["LIDAR_TOP"], "'channel' of str, got"),
+    ],
+)
+def test_values_of_another_type_are_one_line(tmp_path, table, field, value, wanted):
+    tables = make_tables()
+    for row in tables[table]:
+        row[field] = value
+    with pytest.raises(UserError, match=wanted) as told:
+        index(tmp_path, tables)
+    assert "\n" not in str(told.value) and f"{table}.json" in str(told.value)
 
 
 def test_missing_scans_are_counted_and_the_first_ten_listed(tmp_path):

@@ -4,17 +4,13 @@ The devkit wants numpy 1, so it lives in an environment of its own, made once pe
 SELKIE_CACHE (default ~/.cache/selkie); where that cannot be made the tests skip and say why.
 """
 
-import hashlib
-import os
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
+from benchmarks.peers import DEVKIT, NoPeer
 from pipeline.datasets import nuscenes
 from pipeline.image import decode_image
 from pipeline.manifest import load_manifest
@@ -22,13 +18,6 @@ from pipeline.projection import project
 
 pytestmark = pytest.mark.slow
 
-PACKAGES = """
-    nuscenes-devkit==1.1.11 numpy==1.26.4 opencv-python-headless==4.10.0.84 matplotlib==3.9.2
-    pyquaternion==0.9.9 pillow==10.4.0 tqdm==4.70.1 cachetools==5.5.0 scikit-learn==1.5.2
-    scipy==1.13.1 joblib==1.6.0 cloudpickle==3.1.1 threadpoolctl==3.8.0 contourpy==1.3.0
-    cycler==0.12.1 kiwisolver==1.5.1 packaging==26.3 pyparsing==3.3.3 python-dateutil==4.0.0
-    six==1.17.0 fonttools==4.68.0 shapely==2.0.6
-""".split()
 # What the peer does: open, read labels, project every scan into every camera, draw one sample.
 SCRIPT = """
     import sys
@@ -60,39 +49,13 @@ SCRIPT = """
 
 
 @pytest.fixture(scope="module")
-def devkit():
-    """Return the Python of an environment that has the devkit."""
-    cache = Path(os.environ.get("SELKIE_CACHE") or Path.home() / ".cache/selkie")
-    name = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
-    python = cache / f"devkit-{name}" / "bin/python"
-    check = [str(python), "-c", "import nuscenes.nuscenes"]
-    if python.exists() and subprocess.run(check, capture_output=True).returncode == 0:
-        return python
-    steps = [
-        [sys.executable, "-m", "venv", str(python.parents[1])],
-        [str(python), "-m", "pip", "install", "-q", "--no-deps", *PACKAGES],
-        check,
-    ]
-    for step in steps:
-        try:
-            done = subprocess.run(step, capture_output=True, text=True, timeout=500)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            pytest.skip(f"no environment for the devkit: {error}")
-        if done.returncode:
-            pytest.skip(f"no environment for the devkit: {done.stderr.strip()[-200:]}")
-    return python
-
-
-@pytest.fixture(scope="module")
-def found(devkit, city, tmp_path_factory):
+def found(city, tmp_path_factory):
     """What the devkit read, and the folder with what it drew."""
     out = tmp_path_factory.mktemp("devkit")
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
-        [str(devkit), "-c", textwrap.dedent(SCRIPT), str(city), str(out)],
-        capture_output=True, text=True, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    try:
+        DEVKIT.run(textwrap.dedent(SCRIPT), str(city), str(out))
+    except NoPeer as error:
+        pytest.skip(str(error))
     return dict(np.load(out / "found.npz")), out
 
 
