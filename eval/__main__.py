@@ -154,11 +154,11 @@ def compare(
 ) -> None:
     """Print every result below the runs beside the published numbers, which are marked."""
     from eval.comparison import compare as side_by_side
+    from eval.matrix import all_results
     from eval.report import comparison_rows
-    from eval.results import read_results
     from pipeline.errors import check
 
-    results = read_results(runs)
+    results = all_results(runs)
     check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
     columns = side_by_side(results)
     for place in dict.fromkeys(column.place for column in columns):

@@ -37,7 +37,7 @@ def draw_scenes(runs: Path, stores: Stores, num_frames: int, engine: str) -> lis
     pictures = []
     if views := read_sources(stores, first):
         title = f"superpixel sources on one image, {stores.index.frame_ids[first]}"
-        pictures.append(Picture(title, sources_page(views, title)))
+        pictures.append(Picture(title, sources_page(views)))
     return (
         pictures
         + _similarities(runs, stores, first, engine)

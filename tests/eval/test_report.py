@@ -81,11 +81,43 @@ def test_every_result_has_its_rows_and_nothing_is_loaded_from_elsewhere(tmp_path
     assert "left out" in text and "as SLidR does" in text
 
 
+def test_links_lead_to_sections_and_the_paper_is_in_every_report(tmp_path):
+    write_result(tmp_path / "runs" / "mine", RESULT)  # of a data set that the paper does not have
+    text = report(tmp_path)
+    links, anchors = re.findall("href='#([^']*)'", text), re.findall("<h2 id='([^']*)'", text)
+    assert links == anchors and len(set(anchors)) == 10
+    rows = {tuple(row[:2]) for row in Page(text).rows}
+    assert ("Seal (ResNet-50 teacher, MinkUNet34) (published)", "44.95") in rows
+    assert ("MinkUNet34 (Seal) (published)", "92.63") in rows
+    heads = [row for row in Page(text).rows if row[:2] == ["start", "nuScenes LP"]]
+    assert heads[0][2:7] == [f"nuScenes {share}%" for share in (1, 5, 10, 25, 100)]
+    assert text.count("<details>") == 1 and "SuperFlow" in text.split("<details>")[1]
+
+
+def test_cells_of_the_table_are_in_the_report_with_all_their_seeds(tmp_path):
+    for seed, miou in ((0, 40.0), (1, 44.0)):
+        result = replace(RESULT, miou=(miou,), miou_seen=None, seeds=(seed,))
+        result = replace(result, per_class_iou=((miou, miou, miou),))
+        write_result(tmp_path / "runs" / "table" / f"seal-synthetic-tiny-{seed}", result)
+    rows = {row[-1]: row for row in Page(report(tmp_path)).rows if row[0].startswith("seal/slic")}
+    assert rows["table/seal-synthetic-tiny-*"][1] == "42.00 \u00b1 2.83"
+
+
+def test_pages_of_stage_one_say_what_they_show(tmp_path):
+    write_result(tmp_path / "runs" / "mine", RESULT)
+    (tmp_path / "pictures").mkdir()
+    for name in ("row000012-superpixels-slic@x", "row000000-projections", "other"):
+        (tmp_path / "pictures" / f"{name}.png").write_bytes(PNG)
+    text = report(tmp_path)
+    assert "superpixels, slic@x: frame 12 of the index<" in text
+    assert "points over the images: frame 0 of the index<" in text and ">other<" in text
+
+
 def test_published_numbers_are_marked_and_stand_apart(tmp_path):
     nuscenes = replace(RESULT, dataset="nuscenes", place="nuscenes", protocol="few_shot")
     write_result(tmp_path / "runs" / "mine", nuscenes)
     text = report(tmp_path)
-    rows = {row[0]: row for row in Page(text).rows}
+    rows = {row[0]: row for row in reversed(Page(text).rows)}  # the first of a name
     name = "Seal (ResNet-50 teacher, MinkUNet34) (published)"
     assert rows[name][1] == "45.84" and "README benchmark table" in rows[name][2]
     assert rows["seal/slic, 10 epochs"][1:] == ["33.00 \u00b1 3.00", "mine"]
