@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from train.__main__ import store_options  # first: it sets OpenMP's threads before torch comes in
+# first: it sets OpenMP's threads before torch comes in
+from train.__main__ import device_option, store_options
 
 import click  # isort: skip
 
@@ -114,7 +115,9 @@ def table(
 @main.command()
 @store_options
 @click.option("--out", type=Path, help="HTML file [<runs>/report.html].")
-@click.option("--frames", default=2, help="Validation frames to draw per probed run.")
+@click.option(
+    "--frames", type=click.IntRange(0), default=2, help="Validation frames to draw per probed run."
+)
 def report(
     dataset: str,
     version: str | None,
@@ -266,7 +269,7 @@ def robustness(
 @click.option("--poses", type=Path, help="T_world_lidar per scan, 12 numbers a line.")
 @click.option("--neighbors", type=click.IntRange(0), default=0, help="Scans either side that vote.")
 @click.option("--engine", help="[minkowski if it is built]")
-@click.option("--device", default="cpu", help="Torch device.")
+@device_option
 def predict(
     checkpoint: Path,
     source: Path,
@@ -297,7 +300,9 @@ def predict(
 @main.command()
 @store_options
 @predictor_options
-@click.option("--frames", default=4, help="Validation frames, evenly spaced.")
+@click.option(
+    "--frames", type=click.IntRange(1), default=4, help="Validation frames, evenly spaced."
+)
 @click.option("--out", type=Path, help="Folder [<runs>/<run>/view].")
 def view(
     dataset: str,

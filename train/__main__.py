@@ -23,6 +23,17 @@ def main() -> None:
     """Stage two: stores in, a pretrained network out."""
 
 
+def _check_device(context, option, name: str) -> str:
+    from train.device import check_device
+
+    return check_device(name)
+
+
+device_option = click.option(
+    "--device", default="cpu", callback=_check_device, help="Torch device."
+)
+
+
 def store_options(command):
     """Add the options that say which stores to read (for train and eval)."""
     options = [
@@ -33,7 +44,7 @@ def store_options(command):
         click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores."),
         click.option("--runs", type=Path, default=Path("runs"), help="Folder for all runs."),
         click.option("--engine", type=click.Choice(ENGINES), help="[minkowski if it is built]"),
-        click.option("--device", default="cpu", help="Torch device."),
+        device_option,
     ]
     for option in reversed(options):
         command = option(command)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from train.contrast import Term, info_nce, nothing
+from train.contrast import Term, check_temperature, info_nce, nothing
 from train.encoded import Encoded
 from train.superpoints import pool_superpoints
 
@@ -19,6 +19,10 @@ class Config:
 
     temperature: float = 0.07  # of the softmax; method.md 2.2 (SLidR)
     keep_none: bool = False  # contrast the pixels of id 0 too; method.md 1.3, ours is to leave out
+
+    def __post_init__(self) -> None:
+        """Refuse a softmax without temperature."""
+        check_temperature("superpixel_nce", self.temperature)
 
 
 def reads(config: Config) -> frozenset[str]:
