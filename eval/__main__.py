@@ -129,7 +129,7 @@ def report(
     frames: int,
 ) -> None:
     """Write one self-contained HTML page of every result, curve and picture."""
-    from eval.report import write_report
+    from eval.report import check_runs, write_report
     from eval.scenes import draw_scenes
     from pipeline.index import find_folder
     from train.engines.table import default_engine
@@ -137,6 +137,7 @@ def report(
     from train.trainer import set_threads
 
     place = find_folder(stores, dataset, version)
+    check_runs(runs)  # before a minute of drawing
     set_threads()
     opened = Stores(StorePaths(place))
     scenes = draw_scenes(runs, opened, frames, engine or default_engine())

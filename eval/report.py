@@ -43,9 +43,7 @@ def write_report(path: Path, runs: Path, pictures: Path, scenes: list[Picture], 
         UserError: no result file at all, one that lacks a field, or two runs in one column that
             were not measured alike.
     """
-    results = all_results(runs)
-    check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
-    columns, corrupted = compare(results), read_robustness(runs)
+    results, columns, corrupted = check_runs(runs)
     stage_one = [_page_of_stage_one(page) for page in sorted(pictures.glob("*.png"))]
     confusion = [_confusion(run, result) for run, result in results]
     charts = [*_few_shot(columns), *(_bars(column) for column in columns)]
@@ -70,6 +68,19 @@ def write_report(path: Path, runs: Path, pictures: Path, scenes: list[Picture], 
     page = ["<h1>Selkie report</h1>", note(about), *sections(parts)]
     write_atomically(path, document("Selkie report", page).encode())
     return path
+
+
+def check_runs(
+    runs: Path,
+) -> tuple[list[tuple[str, Result]], list[Column], list[tuple[str, RobustnessResult]]]:
+    """Return all results, their columns and what was measured on corrupted scans.
+
+    Raises:
+        UserError: as `write_report`.
+    """
+    results = all_results(runs)
+    check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
+    return results, compare(results), read_robustness(runs)
 
 
 def comparison_tables(columns: list[Column]) -> list[str]:

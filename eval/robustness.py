@@ -151,6 +151,12 @@ def read_robustness(runs: Path) -> list[tuple[str, RobustnessResult]]:
             raise UserError(f"{path}: must be JSON, got {error}; remove it") from error
         names = [field.name for field in dataclasses.fields(RobustnessResult)]
         values = {name: take_field(path, content, name) for name in names}
+        missing = [kind for kind in CORRUPTIONS if len(values["miou"].get(kind, ())) != 3]
+        check(
+            not missing,
+            f"{path}: must hold three numbers of every corruption, got none of "
+            f"{', '.join(missing)}; measure that run again",
+        )
         found.append((path.parents[1].name, RobustnessResult(**values)))
     return found
 

@@ -59,7 +59,12 @@ def store_options(command):
 @click.option("--run", "run_name", help="Name of the run [<recipe>-<data set>-<source>].")
 @click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
 @click.option("--intensity", default="slidr", help="As SLidR feeds it, or 'normalized' to 0..1.")
-@click.option("--workers", default=0, help="Loader processes; 0 reads in the trainer itself.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    help="Loader processes; 0 reads in the trainer itself.",
+)
 def pretrain(
     dataset: str,
     version: str | None,

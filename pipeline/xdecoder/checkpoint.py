@@ -4,13 +4,12 @@ Strict: every needed key must be there with its shape, and what is left over mus
 published loader that skips what does not fit gives a model that runs and segments noise.
 """
 
-import pickle
+import zipfile
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -53,13 +52,29 @@ def load_model(
         UserError: no such file, a damaged one, another model's, or keys or shapes that do not fit.
     """
     state = read_state(path)
+    model = fitting_model(path, state, family, unstored, ignore_keys)
+    model.load_state_dict({key: state[key].float() for key in model.state_dict()}, assign=True)
+    return model.requires_grad_(False)
+
+
+def fitting_model(
+    path: Path,
+    state: Mapping[str, Tensor],
+    family: Family,
+    unstored: Unstored | None = None,
+    ignore_keys: tuple[str, ...] = (),
+) -> PanopticModel:
+    """Return the model of a checkpoint's sizes, on the meta device; arguments as `load_model`.
+
+    Raises:
+        UserError: another model's checkpoint, or keys or shapes that do not fit.
+    """
     check_family(path, family, state)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     model = build(Shapes(str(path), family.name, shapes), family, unstored or Unstored())
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     check_fits(path, family, wanted, shapes, ignore_keys)
-    model.load_state_dict({key: state[key].float() for key in wanted}, assign=True)
-    return model.requires_grad_(False)
+    return model
 
 
 def build(shapes: Shapes, family: Family, unstored: Unstored) -> PanopticModel:
@@ -91,11 +106,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{path}: checkpoint must be a file of tensors, got '{reason}'; get it again"
+        # mapped: who only looks at names and shapes does not read a gigabyte
+        mapped = zipfile.is_zipfile(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch raises a dozen kinds for a file that is none, and advises
+        raise UserError(  # to run what is in it
+            f"{path}: checkpoint must be a file of tensors, got {type(error).__name__} on reading "
+            "it; get it again"
         ) from error
     flat = isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())
     check(flat, f"{path}: checkpoint must be a flat dict of tensors, got other things; "
