@@ -1,7 +1,10 @@
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
 
@@ -92,6 +95,24 @@ def test_links_lead_to_sections_and_the_paper_is_in_every_report(tmp_path):
     heads = [row for row in Page(text).rows if row[:2] == ["start", "nuScenes LP"]]
     assert heads[0][2:7] == [f"nuScenes {share}%" for share in (1, 5, 10, 25, 100)]
     assert text.count("<details>") == 1 and "SuperFlow" in text.split("<details>")[1]
+
+
+@pytest.mark.slow
+def test_a_browser_has_nothing_to_say(tmp_path):
+    """Headless Chromium at a laptop's width: no console message, and a page that is not blank."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("no chromium on this machine")
+    write_result(tmp_path / "runs" / "mine", replace(RESULT, dataset="nuscenes"))
+    report(tmp_path)
+    options = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync"
+    command = [browser, *options.split(), "--no-first-run", f"--user-data-dir={tmp_path / 'user'}"]
+    command += ["--enable-logging=stderr", "--v=0", "--window-size=1366,2000"]
+    command += [f"--screenshot={tmp_path / 'shot.png'}", f"file://{tmp_path / 'report.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "CONSOLE" not in done.stderr
+    shot = cv2.imread(str(tmp_path / "shot.png"), cv2.IMREAD_GRAYSCALE)
+    assert shot.shape == (2000, 1366) and 0.02 < (shot < 200).mean() < 0.5
 
 
 def test_cells_of_the_table_are_in_the_report_with_all_their_seeds(tmp_path):
