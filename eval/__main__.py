@@ -181,6 +181,7 @@ def compare(
 @click.option("--out", type=Path, help="Folder to write [data/<stores>-C].")
 @click.option("--split", default="val", help="Frames to corrupt.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many frames.")
+@click.option("--set", "settings", multiple=True, help="KIND.SEVERITY.KEY=VALUE of a level.")
 def corrupt(
     dataset: str,
     version: str | None,
@@ -190,10 +191,11 @@ def corrupt(
     out: Path | None,
     split: str,
     limit: int | None,
+    settings: tuple[str, ...],
 ) -> None:
     """Write corrupted frames of DATASET in the layout of nuScenes-C."""
     from eval.corrupted import write_corrupted
-    from eval.corruptions.table import CORRUPTIONS, SEVERITIES
+    from eval.corruptions.table import CORRUPTIONS, SEVERITIES, check_settings
     from pipeline.errors import unknown_name
     from pipeline.index import find_folder
     from train.rows import choose_rows
@@ -204,12 +206,13 @@ def corrupt(
             raise unknown_name("--severity", severity, SEVERITIES)
     for kind in kinds:
         CORRUPTIONS.load(kind)
+    check_settings(settings)
     opened = Stores(StorePaths(find_folder(stores, dataset, version)))
     rows = choose_rows(opened, split, ("frames",))[:limit]
     folder = out or Path("data") / f"{opened.paths.folder.name}-C"
     for kind in kinds or CORRUPTIONS:
         for severity in severities or SEVERITIES:
-            click.echo(write_corrupted(opened, rows, kind, severity, folder))
+            click.echo(write_corrupted(opened, rows, kind, severity, folder, settings))
 
 
 def predictor_options(command):
@@ -232,6 +235,7 @@ def predictor_options(command):
 @predictor_options
 @click.option("--limit", type=click.IntRange(1), help="At most this many frames, evenly spaced.")
 @click.option("--corrupted", help="Data set with the scans of nuScenes-C [made on the fly].")
+@click.option("--set", "settings", multiple=True, help="KIND.SEVERITY.KEY=VALUE of a level.")
 def robustness(
     dataset: str,
     version: str | None,
@@ -241,6 +245,7 @@ def robustness(
     device: str,
     limit: int | None,
     corrupted: str | None,
+    settings: tuple[str, ...],
     **chosen,
 ) -> None:
     """Evaluate a probed or fine-tuned network on clean and 24 corrupted versions; mCE and mRR."""
@@ -258,7 +263,7 @@ def robustness(
     predictor.network.to(device)
     read = Stores(StorePaths(find_folder(stores, corrupted, None))) if corrupted else None
     opened = Stores(StorePaths(place))
-    found, written = run_robustness(predictor, opened, limit, device, read)
+    found, written = run_robustness(predictor, opened, limit, device, read, settings)
     click.echo("\n".join(describe(found)))
     click.echo(written)
 

@@ -192,7 +192,8 @@ def _robustness_row(run: str, found: RobustnessResult) -> list[str]:
     shares = [f"{np.mean(found.miou[kind]):.2f}" for kind in CORRUPTIONS]
     scores = [f"{value:.2f}" for value in (found.clean, found.mce, found.mrr)]
     name = f"{run}, {found.protocol} {found.split}"
-    return [name, *scores, *shares, f"{found.num_frames}, {found.corrupted}"]
+    scans = ", ".join([str(found.num_frames), found.corrupted, *found.settings])
+    return [name, *scores, *shares, scans]
 
 
 def _published_row(row: PublishedRobustness) -> list[str]:
