@@ -109,10 +109,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         # mapped: who only looks at names and shapes does not read a gigabyte
         mapped = zipfile.is_zipfile(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # torch raises a dozen kinds for a file that is none, and advises
-        raise UserError(  # to run what is in it
-            f"{path}: checkpoint must be a file of tensors, got {type(error).__name__} on reading "
-            "it; get it again"
+    except Exception as error:  # torch raises a dozen kinds for a file that is none, and its text
+        kind = type(error)  # advises to run what is in it
+        raise UserError(
+            f"{path}: checkpoint must be a file of tensors, got {kind.__module__}.{kind.__name__} "
+            "on reading it; get it again"
         ) from error
     flat = isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())
     check(flat, f"{path}: checkpoint must be a flat dict of tensors, got other things; "
