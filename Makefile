@@ -61,8 +61,8 @@ $(STAMP): requirements.lock $(wildcard environment/*)
 doctor: env  ## versions, engine, superpixel sources, BLAS, GPU
 	@$(PY) -m pipeline doctor
 
-synthetic: env  ## the made-up city: SIZE=tiny|demo|full SEED=0
-	@$(PY) -m pipeline synthesize $(if $(ROOT),--root $(ROOT)) --size $(SIZE) --seed $(SEED)
+synthetic: env  ## the made-up city: SIZE=tiny|demo|full SEED=0 LIDAR=beams32|beams64
+	@$(PY) -m pipeline synthesize $(if $(ROOT),--root $(ROOT)) --size $(SIZE) --seed $(SEED) $(if $(LIDAR),--lidar $(LIDAR))
 
 superpixels: env  ## stage one, complete: DATASET=... VFM=... SCHEDULER=serial|local:4|tcp://...|slurm:file.yaml
 	@$(PY) -m pipeline run --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)

@@ -8,10 +8,12 @@
     make pretrain STORES=stores-late RUN=late-slidr RECIPE=slidr_small      # without L_tmp, L_p2s
     make probe ... and make robustness ... of both; the same on the city as it is
 
+`python -m benchmarks.city_timing` does all of that, for both shifts, four sets of losses and three
+seeds.
+
 Recordings are linked, not copied; only tables change. A delay moves each camera's ego pose to where
 the car was that much later, as a clock that runs behind would; images, and so masks, stay. A yaw
-turns every camera's mount about the vertical. Transfer to a city of another seed is `SEED=7` in
-place of this file.
+turns every camera's mount about the vertical.
 """
 
 import argparse

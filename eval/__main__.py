@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from train.__main__ import store_options  # first: it sets OpenMP's threads before torch comes in
+# first: it sets OpenMP's threads before torch comes in
+from train.__main__ import device_option, store_options
 
 import click  # isort: skip
 
@@ -114,7 +115,9 @@ def table(
 @main.command()
 @store_options
 @click.option("--out", type=Path, help="HTML file [<runs>/report.html].")
-@click.option("--frames", default=2, help="Validation frames to draw per probed run.")
+@click.option(
+    "--frames", type=click.IntRange(0), default=2, help="Validation frames to draw per probed run."
+)
 def report(
     dataset: str,
     version: str | None,
@@ -126,7 +129,7 @@ def report(
     frames: int,
 ) -> None:
     """Write one self-contained HTML page of every result, curve and picture."""
-    from eval.report import write_report
+    from eval.report import check_runs, write_report
     from eval.scenes import draw_scenes
     from pipeline.index import find_folder
     from train.engines.table import default_engine
@@ -134,6 +137,7 @@ def report(
     from train.trainer import set_threads
 
     place = find_folder(stores, dataset, version)
+    check_runs(runs)  # before a minute of drawing
     set_threads()
     opened = Stores(StorePaths(place))
     scenes = draw_scenes(runs, opened, frames, engine or default_engine())
@@ -154,11 +158,11 @@ def compare(
 ) -> None:
     """Print every result below the runs beside the published numbers, which are marked."""
     from eval.comparison import compare as side_by_side
+    from eval.matrix import all_results
     from eval.report import comparison_rows
-    from eval.results import read_results
     from pipeline.errors import check
 
-    results = read_results(runs)
+    results = all_results(runs)
     check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
     columns = side_by_side(results)
     for place in dict.fromkeys(column.place for column in columns):
@@ -177,6 +181,7 @@ def compare(
 @click.option("--out", type=Path, help="Folder to write [data/<stores>-C].")
 @click.option("--split", default="val", help="Frames to corrupt.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many frames.")
+@click.option("--set", "settings", multiple=True, help="KIND.SEVERITY.KEY=VALUE of a level.")
 def corrupt(
     dataset: str,
     version: str | None,
@@ -186,10 +191,11 @@ def corrupt(
     out: Path | None,
     split: str,
     limit: int | None,
+    settings: tuple[str, ...],
 ) -> None:
     """Write corrupted frames of DATASET in the layout of nuScenes-C."""
     from eval.corrupted import write_corrupted
-    from eval.corruptions.table import CORRUPTIONS, SEVERITIES
+    from eval.corruptions.table import CORRUPTIONS, SEVERITIES, check_settings
     from pipeline.errors import unknown_name
     from pipeline.index import find_folder
     from train.rows import choose_rows
@@ -200,12 +206,13 @@ def corrupt(
             raise unknown_name("--severity", severity, SEVERITIES)
     for kind in kinds:
         CORRUPTIONS.load(kind)
+    check_settings(settings)
     opened = Stores(StorePaths(find_folder(stores, dataset, version)))
     rows = choose_rows(opened, split, ("frames",))[:limit]
     folder = out or Path("data") / f"{opened.paths.folder.name}-C"
     for kind in kinds or CORRUPTIONS:
         for severity in severities or SEVERITIES:
-            click.echo(write_corrupted(opened, rows, kind, severity, folder))
+            click.echo(write_corrupted(opened, rows, kind, severity, folder, settings))
 
 
 def predictor_options(command):
@@ -228,6 +235,7 @@ def predictor_options(command):
 @predictor_options
 @click.option("--limit", type=click.IntRange(1), help="At most this many frames, evenly spaced.")
 @click.option("--corrupted", help="Data set with the scans of nuScenes-C [made on the fly].")
+@click.option("--set", "settings", multiple=True, help="KIND.SEVERITY.KEY=VALUE of a level.")
 def robustness(
     dataset: str,
     version: str | None,
@@ -237,6 +245,7 @@ def robustness(
     device: str,
     limit: int | None,
     corrupted: str | None,
+    settings: tuple[str, ...],
     **chosen,
 ) -> None:
     """Evaluate a probed or fine-tuned network on clean and 24 corrupted versions; mCE and mRR."""
@@ -254,7 +263,7 @@ def robustness(
     predictor.network.to(device)
     read = Stores(StorePaths(find_folder(stores, corrupted, None))) if corrupted else None
     opened = Stores(StorePaths(place))
-    found, written = run_robustness(predictor, opened, limit, device, read)
+    found, written = run_robustness(predictor, opened, limit, device, read, settings)
     click.echo("\n".join(describe(found)))
     click.echo(written)
 
@@ -266,7 +275,7 @@ def robustness(
 @click.option("--poses", type=Path, help="T_world_lidar per scan, 12 numbers a line.")
 @click.option("--neighbors", type=click.IntRange(0), default=0, help="Scans either side that vote.")
 @click.option("--engine", help="[minkowski if it is built]")
-@click.option("--device", default="cpu", help="Torch device.")
+@device_option
 def predict(
     checkpoint: Path,
     source: Path,
@@ -297,7 +306,9 @@ def predict(
 @main.command()
 @store_options
 @predictor_options
-@click.option("--frames", default=4, help="Validation frames, evenly spaced.")
+@click.option(
+    "--frames", type=click.IntRange(1), default=4, help="Validation frames, evenly spaced."
+)
 @click.option("--out", type=Path, help="Folder [<runs>/<run>/view].")
 def view(
     dataset: str,

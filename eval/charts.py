@@ -24,11 +24,12 @@ def class_bars(column: Column) -> bytes:
     for number, (run, result) in enumerate(runs):
         mean, std = _over_seeds(result)
         at = np.arange(len(classes)) + (number - (len(runs) - 1) / 2) * width
-        axes.bar(at, mean, width, yerr=std, label=run, error_kw={"linewidth": 0.8})
+        low = np.minimum(std, mean)  # an IoU has no values below 0
+        axes.bar(at, mean, width, yerr=[low, std], label=run, error_kw={"linewidth": 0.8})
     axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right")
-    axes.set(ylabel="IoU (%)", title=f"{column.place}: {column.title}")
+    axes.set(ylabel="IoU (%)", title=f"{column.place}: {column.title}", xlim=_around(len(classes)))
     axes.set_ylim(0, min(100, max(10, axes.get_ylim()[1])))
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
     return render(figure)
 
 
@@ -56,6 +57,7 @@ def few_shot_curve(columns: list[Column]) -> bytes:
     axes.set_xscale("log")
     axes.set_xticks(list(SHARES.values()), [str(share) for share in SHARES.values()], minor=False)
     axes.minorticks_off()
+    axes.set_xlim(0.85, 118)
     axes.set(xlabel="labels (%)", ylabel="mIoU (%)", title=f"{columns[0].place}: fine-tuning")
     axes.legend(fontsize=8)
     return render(figure)
@@ -89,10 +91,16 @@ def robustness_bars(found: list[tuple[str, RobustnessResult]]) -> bytes:
         values = [baseline[kind] for kind in kinds]
         axes.bar(at, values, width, color="0.7", label="Robo3D's baseline (published)")
     axes.set_xticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
-    axes.set(ylabel="mIoU (%)", title=f"{shown[0][1].place}: corrupted scans")
+    title = f"{shown[0][1].place}: corrupted scans (dotted: clean)"
+    axes.set(ylabel="mIoU (%)", title=title, xlim=_around(len(kinds)))
     axes.set_ylim(0, min(100, max(10, axes.get_ylim()[1])))
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
     return render(figure)
+
+
+def _around(count: int) -> tuple[float, float]:
+    """Return limits that leave half a group of bars to either side."""
+    return -0.6, count - 0.4
 
 
 def _over_seeds(result: Result) -> tuple[np.ndarray, np.ndarray]:

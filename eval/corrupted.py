@@ -22,8 +22,11 @@ LABELS_FOLDER = "lidarseg/v1.0-trainval"  # as nuScenes-C calls it, whichever ta
 class CorruptedStores(Stores):
     """One data set's stores seen through a corruption; only points and labels can be read."""
 
-    def __init__(self, paths: StorePaths, kind: str, severity: str) -> None:
+    def __init__(
+        self, paths: StorePaths, kind: str, severity: str, settings: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(paths)
+        self.settings = settings
         self.kind = kind
         self.severity = severity
         self._last: tuple[int, Scan] | None = None
@@ -33,7 +36,8 @@ class CorruptedStores(Stores):
         if self._last is None or self._last[0] != row:
             clean = read_scan(self, row)
             key = self.index.frame_ids[row]
-            self._last = row, corrupt(clean, self.kind, self.severity, key)
+            found = corrupt(clean, self.kind, self.severity, key, settings=self.settings)
+            self._last = row, found
         return self._last[1]
 
     def points(self, row: int) -> np.ndarray:
@@ -90,7 +94,14 @@ def check_can_corrupt(stores: Stores) -> None:
         )
 
 
-def write_corrupted(stores: Stores, rows: np.ndarray, kind: str, severity: str, out: Path) -> Path:
+def write_corrupted(
+    stores: Stores,
+    rows: np.ndarray,
+    kind: str,
+    severity: str,
+    out: Path,
+    settings: tuple[str, ...] = (),
+) -> Path:
     """Write frames in the layout of nuScenes-C and return the folder `<out>/<kind>/<severity>`.
 
     Points are 5 x float32 (x, y, z, intensity, ring), labels uint8 raw ids; names are those of the
@@ -103,11 +114,12 @@ def write_corrupted(stores: Stores, rows: np.ndarray, kind: str, severity: str, 
         kind: corruption.
         severity: light, moderate or heavy.
         out: folder.
+        settings: 'kind.severity.key=value' in place of the published levels.
 
     Source: layout of datasets.md 11.1 (Robo3D's nuScenes-C).
     """
     check_can_corrupt(stores)
-    corrupted = CorruptedStores(stores.paths, kind, severity)
+    corrupted = CorruptedStores(stores.paths, kind, severity, settings)
     folder = out / kind / severity
     progress = Progress(f"corrupt {kind} {severity}", len(rows))
     for row in rows.tolist():

@@ -7,11 +7,14 @@ share nothing but the folder.
 
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
+from eval.probes.table import PROBES
 from eval.protocol import Start, find_start, run_protocol
-from eval.results import Result, read_results
+from eval.results import Result, read_result, read_results
+from pipeline.config import differences, override, to_plain
 from pipeline.errors import check
 from train.stores import StorePaths, Stores
 from train.trainer import Machine
@@ -44,10 +47,9 @@ class Cell:
         name = self.init.replace("/", "_")
         return runs / TABLE / f"{name}-{self.place.name}-{self.seed}"
 
-    def is_done(self, runs: Path, dataset: str) -> bool:
-        """Return whether the cell's result stands."""
-        name = f"{self.protocol}-{dataset}-{self.labels}.json"
-        return (self.folder(runs) / "results" / name).exists()
+    def result_path(self, runs: Path, dataset: str) -> Path:
+        """Return the cell's result file, which stands once the cell is measured."""
+        return self.folder(runs) / "results" / f"{self.protocol}-{dataset}-{self.labels}.json"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def run_matrix(
         machine: engine and device.
 
     Raises:
-        UserError: an init that is none, before anything is measured, or an empty split.
+        UserError: an init that is none, before anything is measured, an empty split, or a cell
+            that was measured with other settings or another checkpoint.
     """
     check(
         bool(matrix.inits and matrix.splits and matrix.seeds),
@@ -99,7 +102,9 @@ def run_matrix(
     starts = {init: _start(runs, init, recipe) for init in matrix.inits}
     for cell in matrix.cells()[number::count]:
         stores = Stores(StorePaths(cell.place, intensity=starts[cell.init].intensity))
-        if cell.is_done(runs, stores.index.dataset):
+        path = cell.result_path(runs, stores.index.dataset)
+        if path.exists():
+            _check_as_asked(path, cell, starts[cell.init], settings)
             yield f"{_words(cell)}: done before"
             continue
         result, _ = run_protocol(
@@ -152,6 +157,56 @@ def markdown(matrix: Matrix, runs: Path) -> str:
     return "\n".join(lines)
 
 
+def _check_as_asked(path: Path, cell: Cell, start: Start, settings: tuple[str, ...]) -> None:
+    """Refuse a cell that was measured in another way: it would stand beside the new ones."""
+    found = read_result(path)
+    base = PROBES.load(cell.protocol).settings(found.dataset, start.init == "random")
+    asked = {"config": to_plain(override(base, settings)), "voxels": to_plain(start.voxels)}
+    asked |= {"init": start.init, "init_epochs": start.epochs}
+    stands = {name: getattr(found, name) for name in asked}
+    other = differences(stands, asked)
+    check(
+        not other,
+        f"{path}: must have been measured as asked for now, got {'; '.join(other)} (then -> now); "
+        "give the same --set and weights, or remove it",
+    )
+
+
+def all_results(runs: Path) -> list[tuple[str, Result]]:
+    """Return (run, result) of every result below a folder of runs, the table's with all seeds.
+
+    A line of the table, whose seeds lie in folders of their own, becomes one result of the run
+    `table/<init>-<data set>-*`.
+
+    Raises:
+        UserError: a file that is not one of ours, or seeds of one cell that were measured
+            differently.
+    """
+    lines: dict[tuple[str, str], list[Result]] = {}
+    for folder, result in read_results(runs / TABLE):
+        line = f"{TABLE}/{folder.rpartition('-')[0]}-*"
+        lines.setdefault((line, result.name), []).append(result)
+    merged = [(line, _one_result(seeds)) for (line, _), seeds in lines.items()]
+    return [*read_results(runs), *merged]
+
+
+def _one_result(seeds: list[Result]) -> Result:
+    """Return the results of several seeds as one."""
+    _check_alike(seeds)
+    seen = [result.miou_seen for result in seeds]
+    return replace(
+        seeds[-1],
+        miou=_joined(result.miou for result in seeds),
+        miou_seen=None if None in seen else _joined(seen),
+        per_class_iou=_joined(result.per_class_iou for result in seeds),
+        seeds=_joined(result.seeds for result in seeds),
+    )
+
+
+def _joined(parts) -> tuple:
+    return tuple(chain.from_iterable(parts))
+
+
 def _by_cell(runs: Path) -> Iterator[tuple[tuple[str, str, str], Result]]:
     for run, result in read_results(runs / TABLE):
         yield (run, result.protocol, result.split), result
@@ -160,17 +215,21 @@ def _by_cell(runs: Path) -> Iterator[tuple[tuple[str, str, str], Result]]:
 def _spread(results: list[Result]) -> str:
     if not results:
         return ""
-    for name in ("split_hash", "convention", "init"):
-        values = {getattr(result, name) for result in results}
-        check(
-            len(values) == 1,
-            f"table: seeds of one cell must share {name}, got {', '.join(sorted(values))}; "
-            "remove the older results",
-        )
+    _check_alike(results)
     values = [result.mean for result in results]
     text = f"{statistics.fmean(values):.2f}"
     spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{text}{spread} ({len(values)})"
+
+
+def _check_alike(seeds: list[Result]) -> None:
+    for name in ("split_hash", "convention", "init", "init_epochs", "config", "classes"):
+        values = sorted({str(getattr(result, name)) for result in seeds})
+        check(
+            len(values) == 1,
+            f"table: seeds of one cell must share {name}, got {', '.join(values)}; "
+            "remove the older results",
+        )
 
 
 def _start(runs: Path, init: str, recipe: str) -> Start:

@@ -26,8 +26,12 @@ th:first-child, td:first-child { text-align: left; } th { background: #f4f4f4; }
 .upright th:not(:first-child) span { writing-mode: vertical-rl; transform: rotate(180deg);
        white-space: nowrap; }
 tr.published td { color: #666; font-style: italic; background: #fafafa; }
+.dense { font-size: 85%; } .dense th, .dense td { padding: .25em .5em; }
+.words td:not(.number) { text-align: left; } .words th { text-align: left; }
+nav a { margin-right: 1.2em; white-space: nowrap; } summary { cursor: pointer; color: #444; }
 .origin td { text-align: left; font-size: 85%; word-break: break-all; }
-figure { margin: 1em 0; } td.number { white-space: nowrap; }
+figure { margin: 1em 0; } .pairs figure { display: inline-block; width: 49%; }
+td.number { white-space: nowrap; }
 """
 
 
@@ -48,6 +52,19 @@ def table(
 def _cell(text: str) -> str:
     is_number = "\u00b1" in text  # must not break between mean and deviation
     return f"<td{' class=number' if is_number else ''}>{html.escape(text)}</td>"
+
+
+def sections(parts: dict[str, list[str]]) -> list[str]:
+    """Return headed sections, and before them a line of links to each."""
+    links = [f"<a href='#{_anchor(title)}'>{html.escape(title)}</a> " for title in parts]
+    body = [f"<nav>{''.join(links)}</nav>"]
+    for title, content in parts.items():
+        body += [f"<h2 id='{_anchor(title)}'>{html.escape(title)}</h2>", *content]
+    return body
+
+
+def _anchor(title: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in title.lower())
 
 
 def note(text: str) -> str:

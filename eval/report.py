@@ -7,8 +7,10 @@ import numpy as np
 from eval.charts import SHARES, class_bars, few_shot_curve, robustness_bars
 from eval.comparison import Column, compare, spread
 from eval.corruptions.table import CORRUPTIONS
-from eval.page import document, fit, images, note, table
-from eval.results import Result, read_results
+from eval.matrix import all_results
+from eval.page import document, fit, images, note, sections, table
+from eval.published_page import published_tables
+from eval.results import Result
 from eval.robustness import RobustnessResult, read_robustness
 from eval.tables.published import PublishedRobustness, published_robustness
 from eval.view import Picture, confusion_page, curves_page
@@ -17,6 +19,10 @@ from pipeline.files import write_atomically
 from train.run_folder import METRICS, read_metrics
 
 PUBLISHED = "published"
+_PUBLISHED_NOTE = (
+    "Other people's measurements, in percent, copied from the places named; LP = linear probe, "
+    "1% = fine-tuned on that share of the labels. None of them was measured here."
+)
 CONVENTIONS = {
     "present": "mIoU is the mean over the classes that occur (absent ones left out)",
     "slidr": "mIoU counts a class that does not occur as 100, as SLidR does",
@@ -37,42 +43,44 @@ def write_report(path: Path, runs: Path, pictures: Path, scenes: list[Picture], 
         UserError: no result file at all, one that lacks a field, or two runs in one column that
             were not measured alike.
     """
-    results = read_results(runs)
-    check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
-    columns, corrupted = compare(results), read_robustness(runs)
-    stage_one = [Picture(page.stem, page.read_bytes()) for page in sorted(pictures.glob("*.png"))]
+    results, columns, corrupted = check_runs(runs)
+    stage_one = [_page_of_stage_one(page) for page in sorted(pictures.glob("*.png"))]
     confusion = [_confusion(run, result) for run, result in results]
     charts = [*_few_shot(columns), *(_bars(column) for column in columns)]
     groups = fit(
         [charts, _robustness_charts(corrupted), _curves(runs), stage_one, scenes, confusion]
     )
     charts, bars, curves, stage_one, scenes, confusion = groups
-    parts = [
-        "<h1>Selkie report</h1>",
-        note(about),
-        "<h2>Downstream results</h2>",
-        *comparison_tables(columns),
-        *images(charts, ""),
-        "<h2>Every result</h2>",
-        _score_table(results),
-        "<h2>IoU per class (%)</h2>",
-        *_class_tables(results),
-        "<h2>Robustness</h2>",
-        *_robustness_tables(corrupted),
-        *images(bars, ""),
-        "<h2>Pretraining</h2>",
-        *images(curves, "No pretraining run in this folder."),
-        "<h2>What stage one made</h2>",
-        *images(stage_one, "No pictures; run 'make pictures' to draw some."),
-        "<h2>Predictions and errors</h2>",
-        *images(scenes, "No result on this data set."),
-        "<h2>Confusion</h2>",
-        *images(confusion, ""),
-        "<h2>Where each number came from</h2>",
-        _origin_table(results),
-    ]
-    write_atomically(path, document("Selkie report", parts).encode())
+    parts = {
+        "Downstream results": [*comparison_tables(columns), *images(charts, "")],
+        "Every result": [_score_table(results)],
+        "IoU per class (%)": _class_tables(results),
+        "Robustness": [*_robustness_tables(corrupted), *images(bars, "")],
+        "Pretraining": images(curves, "No pretraining run in this folder."),
+        "What stage one made": images(stage_one, "No pictures; run 'make pictures' to draw some."),
+        "Superpixel sources, similarity, predictions": images(
+            scenes, "No result on this data set."
+        ),
+        "Confusion": ["<div class=pairs>", *images(confusion, ""), "</div>"],
+        "Published tables": [note(_PUBLISHED_NOTE), *published_tables()],
+        "Where each number came from": [_origin_table(results)],
+    }
+    page = ["<h1>Selkie report</h1>", note(about), *sections(parts)]
+    write_atomically(path, document("Selkie report", page).encode())
     return path
+
+
+def check_runs(
+    runs: Path,
+) -> tuple[list[tuple[str, Result]], list[Column], list[tuple[str, RobustnessResult]]]:
+    """Return all results, their columns and what was measured on corrupted scans.
+
+    Raises:
+        UserError: as `write_report`.
+    """
+    results = all_results(runs)
+    check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
+    return results, compare(results), read_robustness(runs)
 
 
 def comparison_tables(columns: list[Column]) -> list[str]:
@@ -104,11 +112,10 @@ def comparison_rows(columns: list[Column]) -> tuple[list[str], list[list[str]], 
     runs = {run: r for column in columns for run, r in column.runs.items()}
     rows = []
     for run, result in runs.items():
-        epochs = f", {result.init_epochs} epochs" if result.init_epochs else ""
         cells = [
             spread(column.runs[run].miou) if run in column.runs else "\u2013" for column in columns
         ]
-        rows.append([result.init + epochs, *cells, run])
+        rows.append([_start(result), *cells, run])
     num_ours = len(rows)
     methods = dict.fromkeys((p.method, p.source) for column in columns for p in column.published)
     for method, source in methods:
@@ -126,13 +133,18 @@ def _score_table(results: list[tuple[str, Result]]) -> str:
             "frames train / val", "absent classes", "network", "engine", "run"]  # fmt: skip
     rows = []
     for run, result in results:
-        epochs = f", {result.init_epochs} epochs" if result.init_epochs else ""
-        cells = [result.protocol, result.place, result.split, result.init + epochs]
+        cells = [result.protocol, result.place, result.split, _start(result)]
         seen = "\u2013" if result.miou_seen is None else f"{np.mean(result.miou_seen):.2f}"
         cells += [spread(result.miou), seen, str(len(result.seeds))]
         cells += [f"{result.num_train} / {result.num_val}", str(result.num_absent)]
         rows.append([*cells, result.backbone, result.engine, run])
-    return table(head, rows)
+    return table(head, rows, "dense words")
+
+
+def _start(result: Result) -> str:
+    """Return what a network started from."""
+    count = result.init_epochs
+    return result.init + (f", {count} epoch{'s' if count > 1 else ''}" if count else "")
 
 
 def _class_tables(results: list[tuple[str, Result]]) -> list[str]:
@@ -144,7 +156,7 @@ def _class_tables(results: list[tuple[str, Result]]) -> list[str]:
         name = f"{run}: {result.protocol} {result.split}"
         cells = ["\u2013" if np.isnan(v) else f"{v:.1f}" for v in means]
         tables.setdefault(tuple(result.classes), []).append([name, *cells])
-    return [table(["run", *classes], rows, "upright") for classes, rows in tables.items()]
+    return [table(["run", *classes], rows, "dense upright") for classes, rows in tables.items()]
 
 
 def _robustness_tables(found: list[tuple[str, RobustnessResult]]) -> list[str]:
@@ -169,7 +181,9 @@ def _robustness_tables(found: list[tuple[str, RobustnessResult]]) -> list[str]:
                 "mCE is against a baseline measured on nuScenes-C: on other data it only compares "
                 "these runs with each other."
             )
-        parts.append(f"<h3>{place}</h3>" + table(head, rows, "", tuple(range(num_ours, len(rows)))))
+        parts.append(
+            f"<h3>{place}</h3>" + table(head, rows, "dense", tuple(range(num_ours, len(rows))))
+        )
         parts.append(note(f"mIoU in percent, mean of three severities. {text}"))
     return parts
 
@@ -178,7 +192,8 @@ def _robustness_row(run: str, found: RobustnessResult) -> list[str]:
     shares = [f"{np.mean(found.miou[kind]):.2f}" for kind in CORRUPTIONS]
     scores = [f"{value:.2f}" for value in (found.clean, found.mce, found.mrr)]
     name = f"{run}, {found.protocol} {found.split}"
-    return [name, *scores, *shares, f"{found.num_frames}, {found.corrupted}"]
+    scans = ", ".join([str(found.num_frames), found.corrupted, *found.settings])
+    return [name, *scores, *shares, scans]
 
 
 def _published_row(row: PublishedRobustness) -> list[str]:
@@ -192,12 +207,21 @@ def _origin_table(results: list[tuple[str, Result]]) -> str:
     rows = []
     for run, r in results:
         stores = ", ".join(f"{name} {value}" for name, value in r.stores.items())
-        settings = ", ".join(f"{name}={value}" for name, value in r.config.items())
+        settings = ", ".join(f"{k}={v}" for k, v in r.config.items() if k != "seed")
         seeds = ", ".join(map(str, r.seeds))
         rows.append(
             [f"{run}/results/{r.name}.json", r.split, r.split_hash, seeds, stores, settings]
         )
     return table(head, rows, "origin")
+
+
+def _page_of_stage_one(page: Path) -> Picture:
+    """Return a page as `python -m pipeline pictures` names it, row000000-superpixels-slic.png."""
+    row, _, what = page.stem.partition("-")
+    number = row.removeprefix("row").lstrip("0") or "0"
+    words = {"projections": "points over the images", "segments": "segments at t and t+n"}
+    title = f"{words.get(what, what.replace('-', ', ', 1))}: frame {number} of the index"
+    return Picture(title if what else page.stem, page.read_bytes())
 
 
 def _few_shot(columns: list[Column]) -> list[Picture]:

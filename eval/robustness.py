@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.corrupted import CorruptedStores, check_can_corrupt
-from eval.corruptions.table import CORRUPTIONS, SEED, SEVERITIES
+from eval.corruptions.table import CORRUPTIONS, SEED, SEVERITIES, check_settings
 from eval.predictor import Predictor, as_measured
 from eval.protocol import VALIDATION
 from eval.results import take_field
@@ -49,6 +49,7 @@ class RobustnessResult:
     rows_hash: str  # of the validation rows
     seed: int  # of the corruptions made on the fly
     corrupted: str  # 'on the fly', or the stores that hold the corrupted scans
+    settings: tuple[str, ...] = ()  # 'kind.severity.key=value', where levels are not the published
 
     @property
     def scores(self) -> Robustness:
@@ -62,6 +63,7 @@ def run_robustness(
     limit: int | None,
     device: str,
     corrupted: Stores | None = None,
+    settings: tuple[str, ...] = (),
 ) -> tuple[RobustnessResult, Path]:
     """Evaluate a network on clean and on 24 corrupted versions of the validation frames.
 
@@ -72,6 +74,7 @@ def run_robustness(
         device: torch device.
         corrupted: stores of nuScenes-C, one split per corruption and severity ('fog-light'); None =
             corrupt the frames on the fly.
+        settings: 'kind.severity.key=value' in place of the published levels, on the fly only.
 
     Raises:
         UserError: other classes than the stores', or a data set that cannot be corrupted.
@@ -79,26 +82,23 @@ def run_robustness(
     result, stores = predictor.result, as_measured(stores, predictor.result)
     corrupted = corrupted and as_measured(corrupted, result)
     convention = stores.store("frames").attributes["metric"]
-    for opened in [stores] if corrupted is None else [stores, corrupted]:
-        _check_classes(predictor, opened)
-    if corrupted is None:
-        check_can_corrupt(stores)
+    _check_can_run(predictor, stores, corrupted, settings)
     rows = _choose(stores, VALIDATION, limit)
 
-    def measure(opened: Stores, rows: np.ndarray) -> float:
-        found = evaluate(
-            predictor.network, opened, rows, len(predictor.classes), predictor.voxels, device
-        )
+    network, count, grid = predictor.network, len(predictor.classes), predictor.voxels
+
+    def measure(opened: Stores, rows: np.ndarray, what: str) -> float:
+        found = evaluate(network, opened, rows, count, grid, device, what)
         return scores(found.points, convention).miou
 
-    clean = measure(stores, rows)
+    clean = measure(stores, rows, "clean")
     miou: dict[str, list[float]] = {kind: [] for kind in CORRUPTIONS}
     for kind, severity in itertools.product(CORRUPTIONS, SEVERITIES):
         if corrupted is None:
-            value = measure(CorruptedStores(stores.paths, kind, severity), rows)
+            opened, chosen = CorruptedStores(stores.paths, kind, severity, settings), rows
         else:
-            value = measure(corrupted, _choose(corrupted, f"{kind}-{severity}", limit))
-        miou[kind].append(value)
+            opened, chosen = corrupted, _choose(corrupted, f"{kind}-{severity}", limit)
+        miou[kind].append(measure(opened, chosen, f"{kind} {severity}"))
     scored = score_robustness(clean, miou, robustness_baseline())
     found = RobustnessResult(
         protocol=result.protocol,
@@ -115,10 +115,26 @@ def run_robustness(
         rows_hash=sha256(rows.astype("<i8").tobytes())[:16],
         seed=SEED,
         corrupted=corrupted.paths.folder.resolve().name if corrupted else ON_THE_FLY,
+        settings=settings,
     )
     path = predictor.path.parents[1] / FOLDER / f"{result.name}.json"
     write_atomically(path, json.dumps(dataclasses.asdict(found), indent=1).encode())
     return found, path
+
+
+def _check_can_run(
+    predictor: Predictor, stores: Stores, corrupted: Stores | None, settings: tuple[str, ...]
+) -> None:
+    """Refuse levels, classes and data sets that do not go together, before an hour of work."""
+    check_settings(settings)
+    check(
+        not (settings and corrupted),
+        "--set: must come without --corrupted, whose scans are made already; leave one out",
+    )
+    for opened in [stores] if corrupted is None else [stores, corrupted]:
+        _check_classes(predictor, opened)
+    if corrupted is None:
+        check_can_corrupt(stores)
 
 
 def _choose(stores: Stores, split: str, limit: int | None) -> np.ndarray:
@@ -149,8 +165,15 @@ def read_robustness(runs: Path) -> list[tuple[str, RobustnessResult]]:
             content = json.loads(path.read_text())
         except ValueError as error:
             raise UserError(f"{path}: must be JSON, got {error}; remove it") from error
-        names = [field.name for field in dataclasses.fields(RobustnessResult)]
+        names = [f.name for f in dataclasses.fields(RobustnessResult) if f.name != "settings"]
         values = {name: take_field(path, content, name) for name in names}
+        values["settings"] = tuple(content.get("settings", ()))  # older files have none
+        missing = [kind for kind in CORRUPTIONS if len(values["miou"].get(kind, ())) != 3]
+        check(
+            not missing,
+            f"{path}: must hold three numbers of every corruption, got none of "
+            f"{', '.join(missing)}; measure that run again",
+        )
         found.append((path.parents[1].name, RobustnessResult(**values)))
     return found
 

@@ -37,7 +37,7 @@ def draw_scenes(runs: Path, stores: Stores, num_frames: int, engine: str) -> lis
     pictures = []
     if views := read_sources(stores, first):
         title = f"superpixel sources on one image, {stores.index.frame_ids[first]}"
-        pictures.append(Picture(title, sources_page(views, title)))
+        pictures.append(Picture(title, sources_page(views)))
     return (
         pictures
         + _similarities(runs, stores, first, engine)
@@ -60,9 +60,10 @@ def view_frames(
     rows, colors = shown_rows(stores, num_frames), class_colors(stores)
     check(len(rows) > 0, f"{stores.paths.folder}: split '{SPLIT}' must hold frames, got none")
     check(
-        len(predictor.classes) == len(colors),
+        list(predictor.classes) == list(stores.taxonomy["classes"]),
         f"{predictor.path}: checkpoint must have the {len(colors)} classes of "
-        f"{stores.paths.folder}, got {len(predictor.classes)}; give the data set it was trained on",
+        f"{stores.paths.folder}, got {len(predictor.classes)} ({predictor.classes[0]}, ...); give "
+        "the data set it was trained on",
     )
     written, recorded = [], []
     for row in rows.tolist():

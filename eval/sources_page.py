@@ -53,7 +53,7 @@ def read_sources(stores: Stores, row: int) -> list[SourceView]:
     return views
 
 
-def sources_page(views: list[SourceView], title: str) -> bytes:
+def sources_page(views: list[SourceView]) -> bytes:
     """Return a PNG: the image alone, then under each source, with the number of superpixels."""
     panels = [("image", views[0].image)]
     for view in views:
@@ -69,7 +69,6 @@ def sources_page(views: list[SourceView], title: str) -> bytes:
     for place, (name, image) in zip(axes, panels, strict=False):
         place.imshow(image)
         place.set_title(name, fontsize=10)
-    figure.suptitle(title, fontsize=10)
     return render(figure)
 
 

@@ -132,7 +132,8 @@ def curves_page(lines: list[dict], title: str) -> bytes:
         axes.plot(at, values, color="0.8", linewidth=0.8)
         window = max(len(values) // 50, 1)
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        axes.plot(at[window - 1 :], smooth, color="tab:blue")
+        mark = "o" if len(smooth) < 2 else None  # a line of one step would not be seen
+        axes.plot(at[window - 1 :], smooth, color="tab:blue", marker=mark)
         axes.set(title=name, xlabel="step")
     figure.suptitle(title)
     return render(figure)

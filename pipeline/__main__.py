@@ -102,15 +102,17 @@ def doctor() -> None:
 
 
 @main.command()
-@click.option("--root", type=Path, help="Folder to make [data/city-<size>-<seed>].")
+@click.option("--root", type=Path, help="Folder to make [data/city-<size>-<seed>[-<lidar>]].")
 @click.option("--size", default="demo", help="tiny (tests), demo (minutes), full (experiments).")
 @click.option("--seed", type=int, default=0, help="Another seed is another city altogether.")
-def synthesize(root: Path | None, size: str, seed: int) -> None:
+@click.option("--lidar", default="beams32", help="beams32 as on nuScenes, beams64 as on KITTI.")
+def synthesize(root: Path | None, size: str, seed: int, lidar: str) -> None:
     """Write a made-up drive in nuScenes format; byte-identical when made twice."""
+    from pipeline.synthetic.find import default_folder
     from pipeline.synthetic.write import synthesize
 
-    root = root or Path("data") / f"city-{size}-{seed}"
-    synthesize(root, size, seed)
+    root = root or default_folder(size, seed, lidar)
+    synthesize(root, size, seed, lidar)
     click.echo(root)
 
 

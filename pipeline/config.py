@@ -70,7 +70,7 @@ def _replace(config: C, key: str, path: list[str], text: str) -> C:
     try:
         value = _parse(text, hints[name])
     except ValueError:
-        expected = getattr(hints[name], "__name__", str(hints[name]))
+        expected = _expected(hints[name])
         raise UserError(
             f"--set {key}: must be {expected}, got '{text}'; give such a value"
         ) from None
@@ -78,6 +78,13 @@ def _replace(config: C, key: str, path: list[str], text: str) -> C:
         return dataclasses.replace(config, **{name: value})
     except ValueError as error:  # a range check in the dataclass's own __post_init__
         raise UserError(f"--set {key}: {error}") from error
+
+
+def _expected(hint: Any) -> str:
+    """Return what a field takes, in words: its type, or the values to choose from."""
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
+    return getattr(hint, "__name__", str(hint))
 
 
 def _parse(text: str, hint: Any) -> Any:

@@ -4,12 +4,11 @@ What all model-based superpixel sources share. Files are read as tensors alone, 
 """
 
 import functools
-import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -33,11 +32,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        # mapped: who only looks at names and shapes does not read a gigabyte
+        mapped = zipfile.is_zipfile(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch raises a dozen kinds for a file that is none, and its text
+        kind = type(error)  # advises to run what is in it
         raise UserError(
-            f"{path}: checkpoint must be a file of tensors, got '{reason}'; get it again"
+            f"{path}: checkpoint must be a file of tensors, got {kind.__module__}.{kind.__name__} "
+            "on reading it; get it again"
         ) from error
     flat = isinstance(state, dict) and all(isinstance(v, Tensor) for v in state.values())
     check(flat, f"{path}: checkpoint must be a flat dict of tensors, got other things; "

@@ -27,6 +27,17 @@ def main() -> None:
     """Stage two: stores in, a pretrained network out."""
 
 
+def _check_device(context, option, name: str) -> str:
+    from train.device import check_device
+
+    return check_device(name)
+
+
+device_option = click.option(
+    "--device", default="cpu", callback=_check_device, help="Torch device."
+)
+
+
 def store_options(command):
     """Add the options that say which stores to read (for train and eval)."""
     options = [
@@ -37,7 +48,7 @@ def store_options(command):
         click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores."),
         click.option("--runs", type=Path, default=Path("runs"), help="Folder for all runs."),
         click.option("--engine", type=click.Choice(ENGINES), help="[minkowski if it is built]"),
-        click.option("--device", default="cpu", help="Torch device."),
+        device_option,
     ]
     for option in reversed(options):
         command = option(command)
@@ -52,7 +63,12 @@ def store_options(command):
 @click.option("--run", "run_name", help="Name of the run [<recipe>-<data set>-<source>].")
 @click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
 @click.option("--intensity", default="slidr", help="As SLidR feeds it, or 'normalized' to 0..1.")
-@click.option("--workers", default=0, help="Loader processes; 0 reads in the trainer itself.")
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    help="Loader processes; 0 reads in the trainer itself.",
+)
 @click.option("--save-every", default=1000, help="Steps between checkpoints; each epoch's end too.")
 @click.option("--knn-every", default=10, help="Epochs between quick looks (kNN); 0 = none.")
 def pretrain(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from pipeline.errors import check
 from pipeline.image import resize_ids
 from train.pixels import Box, Image, cut_image
 
@@ -30,6 +31,14 @@ class Config:
     cuboid: float = 0.2  # longest dropped cuboid, fraction of the cloud's extent; 0 = none
     min_pairs: int = 1024  # an image keeps this many pairs; one that has fewer keeps 75 %
     same_turn: bool = False  # t+n turns and flips as t does; NOT STATED, ours is each on its own
+
+    def __post_init__(self) -> None:
+        """Refuse images and crops that cannot be made."""
+        sizes, (narrow, wide) = (self.height, self.width), self.aspect
+        check(min(sizes) >= 1, f"augment: height and width must be at least 1, got {sizes}")
+        check(0 < self.min_area <= 1, f"augment.min_area: must be in 0 .. 1, got {self.min_area}")
+        check(0 < narrow <= wide, f"augment.aspect: must be two rising numbers, got {self.aspect}")
+        check(self.cuboid >= 0, f"augment.cuboid: must be at least 0, got {self.cuboid}")
 
 
 @dataclass(frozen=True)

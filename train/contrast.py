@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.errors import check
+
 
 @dataclass(frozen=True)
 class Term:
@@ -17,6 +19,15 @@ class Term:
 
     value: Tensor  # scalar float32, always attached to the graph of the features
     num_contrasted: int  # candidates in the softmax; 0 = nothing to contrast and value is 0
+
+
+def check_temperature(loss: str, temperature: float) -> None:
+    """Refuse a temperature that no softmax can be divided by, before a run begins.
+
+    Raises:
+        UserError: it is not above 0.
+    """
+    check(temperature > 0, f"{loss}.temperature: must be above 0, got {temperature}; 0.07 is usual")
 
 
 def info_nce(

@@ -29,15 +29,17 @@ def evaluate(
     num_classes: int,
     voxels: VoxelConfig,
     device: str = "cpu",
+    what: str = "evaluate",
 ) -> Confusions:
     """Return the confusion matrices over the points of the frames.
 
-    Each point takes the prediction of its own voxel; no augmentation (method.md 6.1).
+    Each point takes the prediction of its own voxel; no augmentation (method.md 6.1). `what` is
+    the word in front of the progress.
     """
     network.eval()
     total = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     total_seen = torch.zeros_like(total) if stores.holds("projections", rows) else None
-    progress = Progress("evaluate", len(rows))
+    progress = Progress(what, len(rows))
     for row in rows.tolist():
         cloud = make_cloud(stores.points(row), np.zeros(0, np.uint16), voxels)
         with torch.no_grad():

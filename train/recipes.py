@@ -37,6 +37,11 @@ class Network:
     bn_momentum: float = 0.05  # pretraining; of the norms outside the residual blocks
     block_bn_momentum: float = 0.1  # inside them: SLidR's value never gets there (method.md 3.1)
 
+    def __post_init__(self) -> None:
+        """Refuse a network without outputs."""
+        smallest = min(self.in_channels, self.out_channels)
+        check(smallest >= 1, f"network: channels must be at least 1, got {smallest}")
+
 
 # the field with a loss's weight; a file of its own per loss, see train/losses/table.py
 WEIGHTS = {

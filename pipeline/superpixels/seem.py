@@ -33,6 +33,11 @@ def load(config: Config, device: str) -> Segmenter:
     return segmenter.load(config, device, SEEM, PUBLISHED)
 
 
+def check_config(config: Config) -> None:
+    """Refuse a checkpoint that does not fit; errors as `segmenter.check_checkpoint`."""
+    segmenter.check_checkpoint(config, SEEM, PUBLISHED)
+
+
 def identify(config: Config) -> dict[str, str]:
     """Return the checkpoint's hash, which the store records; errors as `segmenter.identify`."""
     return segmenter.identify(config, SEEM, PUBLISHED)

@@ -1,6 +1,6 @@
-"""The rig of a drive and what its sensors record: six cameras and a 32-beam spinning LiDAR.
+"""The rig of a drive and what its sensors record: six cameras and a spinning LiDAR.
 
-Frames as in nuScenes: ego x forward, y left, z up; LiDAR x right, y forward, z up; camera x right,
+Frames as in nuScenes: ego x forward, y left, z up; LiDAR z up, x as it is mounted; camera x right,
 y down, z forward. Cameras fire while the beam sweeps over them, so each has its own time and ego
 pose; a LiDAR scan is given in the pose at its end, where all its rays are cast (nuScenes sweeps are
 motion-compensated to that moment).
@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.geometry import rigid, rotation_from_quaternion
+from pipeline.synthetic.lidars import Lidar
 from pipeline.synthetic.parts import Thing, box
 from pipeline.synthetic.scene import EGO, EGO_PIECE, Drive
 from pipeline.synthetic.shade import render, scan
 from pipeline.synthetic.world import world_at
 
 LIDAR = "LIDAR_TOP"
-NUM_RINGS = 32
-LOWEST_DEG, HIGHEST_DEG = -30.67, 10.67
 MAX_RANGE_M = 85.0
 RANGE_NOISE_M = 0.02
 # Position in the ego frame in m, yaw and horizontal field of view in degrees, and how long before
@@ -47,6 +46,7 @@ class Mount:
     rotation_wxyz: np.ndarray  # [4] float64, sensor to ego
     K: np.ndarray | None  # [3, 3] float64, pixels; None for the LiDAR
     delay_us: int  # before the end of the sweep
+    elevation_deg: tuple[float, ...] = ()  # of the LiDAR's rings, lowest first; () for a camera
 
     @property
     def T_ego_sensor(self) -> np.ndarray:
@@ -79,30 +79,32 @@ def quaternion_from_yaw(yaw: float) -> np.ndarray:
     return np.array([math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)])
 
 
-def draw_rig(rng: np.random.Generator, height: int, width: int) -> list[Mount]:
+def draw_rig(rng: np.random.Generator, height: int, width: int, lidar: Lidar) -> list[Mount]:
     """Return the LiDAR and the cameras, each a little off its place (1 cm, 0.4 deg).
 
     Args:
         rng: of the drive.
         height: of the images, pixels.
         width: of the images, pixels.
+        lidar: its beams, and where it is mounted.
     """
     mounts = []
     # x right, y down, z forward of a camera that looks along the ego's x.
     camera = np.array([0.5, -0.5, 0.5, -0.5])
-    sensors = {LIDAR: ((0.94, 0.0, 1.84), -90.0, 0.0, 0), **CAMERAS}
+    sensors = {LIDAR: (lidar.position, lidar.yaw_deg, 0.0, 0), **CAMERAS}
     for channel, (position, yaw, field, delay) in sensors.items():
         small = np.concatenate([[1.0], rng.normal(0, math.radians(0.2), 3)])
         rotation = quaternion_product(quaternion_from_yaw(math.radians(yaw)), small)
-        K = None
+        K, rings = None, lidar.elevation_deg
         if channel != LIDAR:
+            rings = ()
             rotation = quaternion_product(rotation, camera)
             focal = width / 2 / math.tan(math.radians(field / 2)) * rng.uniform(0.99, 1.01)
             center = np.array([width, height]) * (0.5 + rng.normal(0, 0.006, 2))
             K = np.array([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1.0]])
         rotation /= np.linalg.norm(rotation)
         translation = np.array(position) + rng.normal(0, 0.01, 3)
-        mounts.append(Mount(channel, translation, rotation, K, delay))
+        mounts.append(Mount(channel, translation, rotation, K, delay, rings))
     return mounts
 
 
@@ -134,17 +136,17 @@ def take_picture(
     return render(world, _T_scene_sensor(drive, mount, time_s), mount.K, height, width, noise_seed)
 
 
-def beams(num_columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rays of one turn: directions [columns * 32, 3] in the LiDAR frame, rings [..].
+def beams(elevation_deg: tuple[float, ...], num_columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rays of one turn: directions [columns * rings, 3] in the LiDAR frame, rings [..].
 
-    The turn starts behind the car and goes clockwise seen from above.
+    The turn starts opposite to the sensor's y axis and goes clockwise seen from above.
     """
-    elevation = np.radians(np.linspace(LOWEST_DEG, HIGHEST_DEG, NUM_RINGS))
+    elevation, num_rings = np.radians(elevation_deg), len(elevation_deg)
     azimuth = -math.pi + 2 * math.pi * (np.arange(num_columns) + 0.5) / num_columns
     up = np.tile(np.sin(elevation), num_columns)
     flat = np.tile(np.cos(elevation), num_columns)
-    turned = np.repeat(azimuth, NUM_RINGS)
-    rings = np.tile(np.arange(NUM_RINGS, dtype=np.float32), num_columns)
+    turned = np.repeat(azimuth, num_rings)
+    rings = np.tile(np.arange(num_rings, dtype=np.float32), num_columns)
     return np.stack([flat * np.sin(turned), flat * np.cos(turned), up], axis=1), rings
 
 
@@ -163,7 +165,7 @@ def take_scan(
     x, y, yaw = drive.ego_at(time_s)
     world = world_at(drive.scene, time_s, (AERIAL, (x, y, 0.0), yaw), EGO_PIECE)
     T_scene_lidar = _T_scene_sensor(drive, mount, time_s)
-    directions, rings = beams(num_columns)
+    directions, rings = beams(mount.elevation_deg, num_columns)
     directions_scene = directions @ T_scene_lidar[:3, :3].T
     ranges, strengths, pieces = scan(world, T_scene_lidar[:3, 3], directions_scene, MAX_RANGE_M)
     noise = rng.normal(0, 1, (3, len(ranges)))

@@ -1,7 +1,7 @@
 """Writes a made-up city as a nuScenes v1.0 release, so that the ordinary reader reads it.
 
-Beside the release: `city.json` (size, seed, generator version) and `oracle/<camera token>.png`, the
-true segment of every pixel (16 bit, 1 .. n within the image, sky included), with `<token>.json`
+Beside the release: `city.json` (size, seed, LiDAR, generator version), `oracle/<camera token>.png`,
+the true segment of every pixel (16 bit, 1 .. n within the image, sky included), and `<token>.json`
 listing id, raw category (-1 = sky) and whether the segment is a countable object.
 """
 
@@ -19,6 +19,7 @@ import orjson
 from pipeline.errors import UserError, unknown_name
 from pipeline.files import write_atomically
 from pipeline.progress import Progress
+from pipeline.synthetic.lidars import DEFAULT, LIDARS, Lidar
 from pipeline.synthetic.nuscenes_names import RELEASE
 from pipeline.synthetic.nuscenes_tables import (
     Shot,
@@ -62,29 +63,34 @@ SIZES = {
 }
 
 
-def synthesize(root: Path, size: str, seed: int) -> None:
+def synthesize(root: Path, size: str, seed: int, lidar: str = DEFAULT) -> None:
     """Write a made-up city to `root`; nothing happens where the same one is complete already.
 
     Args:
         root: folder to make.
         size: one of SIZES.
         seed: of the city, >= 0; another seed is another city.
+        lidar: one of LIDARS.
 
     Raises:
-        UserError: unknown size, negative seed, or `root` holds something else.
+        UserError: unknown size or LiDAR, negative seed, or `root` holds something else.
     """
     root = Path(root)
     if size not in SIZES:
         raise unknown_name("synthesize size", size, SIZES)
+    if lidar not in LIDARS:
+        raise unknown_name("synthesize lidar", lidar, LIDARS)
     if seed < 0:
         raise UserError(f"synthesize: seed must be >= 0, got {seed}; give a non-negative number")
     wanted = {"size": size, "seed": seed, "version": VERSION}
+    if lidar != DEFAULT:  # cities from before there was a choice stay as they are
+        wanted["lidar"] = lidar
     if _is_complete(root, wanted):
         return
     root.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}.", suffix=".partial"))
     try:
-        _write_city(partial, SIZES[size], seed)
+        _write_city(partial, SIZES[size], seed, LIDARS[lidar])
         write_atomically(partial / "city.json", orjson.dumps(wanted, option=orjson.OPT_INDENT_2))
         partial.chmod(0o755)  # mkdtemp gives 0700, which a shared file system's readers cannot open
         try:
@@ -113,7 +119,7 @@ def _is_complete(root: Path, wanted: dict) -> bool:
     )
 
 
-def _write_city(root: Path, size: Size, seed: int) -> None:
+def _write_city(root: Path, size: Size, seed: int, lidar: Lidar) -> None:
     tables, splits = Tables(seed), {"train": [], "val": []}
     add_fixed_tables(tables)
     plan = [("train", size.train_keyframes)] * size.num_train
@@ -123,7 +129,7 @@ def _write_city(root: Path, size: Size, seed: int) -> None:
         seconds = 0.5 * (num_keyframes - 1)
         drive = draw_drive(seed, position, split, seconds, VERSION)
         splits[split].append(drive.name)
-        _record(root, tables, drive, position, size, num_keyframes, progress)
+        _record(root, tables, drive, position, size, lidar, num_keyframes, progress)
     add_map(tables)
     tables.link("sample", 0, ("scene_token",))
     tables.link("sample_data", 0, ("calibrated_sensor_token",))
@@ -137,12 +143,13 @@ def _record(
     drive: Drive,
     position: int,
     size: Size,
+    lidar: Lidar,
     num_keyframes: int,
     progress: Progress,
 ) -> None:
     """Drive through one scene and write every sensor's files."""
     rng = np.random.default_rng([tables.seed, VERSION, position, 7])
-    rig = draw_rig(rng, size.height, size.width)
+    rig = draw_rig(rng, size.height, size.width, lidar)
     add_scene(tables, drive, num_keyframes, rig)
     start_us = START_US + SCENE_US * position
     first_box = len(tables.records["sample_annotation"])

@@ -115,7 +115,8 @@ class BoxDecoder(nn.Module):
         valid = ((boxes > PROPOSAL_MARGIN) & (boxes < 1 - PROPOSAL_MARGIN)).all(dim=-1)
         content = self.enc_output_norm(self.enc_output(memory * valid[:, None]))
         scores = self.class_logits(content, classes).max(dim=-1).values
-        chosen = scores.masked_fill(~valid, -math.inf).topk(self.num_queries, dim=1).indices
+        count = min(self.num_queries, scores.shape[1])  # a small image has fewer places
+        chosen = scores.masked_fill(~valid, -math.inf).topk(count, dim=1).indices
         content = content.take_along_dim(chosen[..., None], dim=1)
         return Proposals(content, (self._bbox_embed(content) + boxes.logit()[chosen]).sigmoid())
 

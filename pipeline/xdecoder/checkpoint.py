@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pipeline.errors import check
 from pipeline.tensor_files import read_tensors
@@ -50,13 +51,29 @@ def load_model(
         UserError: no such file, a damaged one, another model's, or keys or shapes that do not fit.
     """
     state = read_tensors(path)
+    model = fitting_model(path, state, family, unstored, ignore_keys)
+    model.load_state_dict({key: state[key].float() for key in model.state_dict()}, assign=True)
+    return model.requires_grad_(False)
+
+
+def fitting_model(
+    path: Path,
+    state: Mapping[str, Tensor],
+    family: Family,
+    unstored: Unstored | None = None,
+    ignore_keys: tuple[str, ...] = (),
+) -> PanopticModel:
+    """Return the model of a checkpoint's sizes, on the meta device; arguments as `load_model`.
+
+    Raises:
+        UserError: another model's checkpoint, or keys or shapes that do not fit.
+    """
     check_family(path, family, state)
     shapes = {key: tuple(value.shape) for key, value in state.items()}
     model = build(Shapes(str(path), family.name, shapes), family, unstored or Unstored())
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     check_fits(path, family, wanted, shapes, ignore_keys)
-    model.load_state_dict({key: state[key].float() for key in wanted}, assign=True)
-    return model.requires_grad_(False)
+    return model
 
 
 def build(shapes: Shapes, family: Family, unstored: Unstored) -> PanopticModel:

@@ -17,9 +17,9 @@ from PIL import Image
 
 from pipeline.errors import UserError, check
 from pipeline.regions import Segmentation
-from pipeline.tensor_files import WEIGHTS, file_hash, torch_device
+from pipeline.tensor_files import WEIGHTS, file_hash, read_tensors, torch_device
 from pipeline.types import Camera
-from pipeline.xdecoder.checkpoint import load_model
+from pipeline.xdecoder.checkpoint import fitting_model, load_model
 from pipeline.xdecoder.class_names import BACKGROUND, CLASSES
 from pipeline.xdecoder.family import Family
 from pipeline.xdecoder.model import PanopticModel
@@ -150,10 +150,25 @@ def load(settings: Settings, device: str, family: Family, published: Published) 
     tokenizer = clip_tokenizer()
     path = find_checkpoint(settings, family, published)
     model = load_model(path, family, ignore_keys=settings.ignore_keys).to(where)
+    check_usable(path, model)
+    names = (*CLASSES, BACKGROUND) if family.has_background else CLASSES
+    classes = cached_class_vectors(model.predictor.lang_encoder, tokenizer, names)
+    if settings.compile:
+        compile_parts(model)
+    return Segmenter(model, classes.to(where), settings, where)
+
+
+def check_usable(path: Path, model: PanopticModel) -> None:
+    """Refuse sizes that the published models do not have.
+
+    Raises:
+        UserError: another vocabulary than CLIP's, or more queries than a store has room for.
+    """
     vocabulary = model.predictor.lang_encoder.lang_encoder.token_embedding.num_embeddings
+    num_tokens = len(clip_tokenizer().ids)
     check(
-        vocabulary == len(tokenizer.ids),
-        f"{path}: text encoder must know CLIP's {len(tokenizer.ids)} tokens, got {vocabulary}; "
+        vocabulary == num_tokens,
+        f"{path}: text encoder must know CLIP's {num_tokens} tokens, got {vocabulary}; "
         "give the published file",
     )
     num_queries = model.predictor.num_queries
@@ -162,11 +177,6 @@ def load(settings: Settings, device: str, family: Family, published: Published) 
         f"{path}: must have at most {MAX_SEGMENTS} queries, got {num_queries}; "
         "give the published file",
     )
-    names = (*CLASSES, BACKGROUND) if family.has_background else CLASSES
-    classes = cached_class_vectors(model.predictor.lang_encoder, tokenizer, names)
-    if settings.compile:
-        compile_parts(model)
-    return Segmenter(model, classes.to(where), settings, where)
 
 
 def compile_parts(model: PanopticModel) -> None:
@@ -197,6 +207,17 @@ def find_checkpoint(settings: Settings, family: Family, published: Published) ->
         f"{family.name}: checkpoint must be on this machine, got none; download {published.url} "
         f"and set {published.variable}=PATH, or put it into weights/"
     )
+
+
+def check_checkpoint(settings: Settings, family: Family, published: Published) -> None:
+    """Look into the checkpoint before a store is made, which a wrong one's hash would then close.
+
+    Raises:
+        UserError: no checkpoint, or a wrong one.
+    """
+    path = find_checkpoint(settings, family, published)
+    state = read_tensors(path)
+    check_usable(path, fitting_model(path, state, family, ignore_keys=settings.ignore_keys))
 
 
 def identify(settings: Settings, family: Family, published: Published) -> dict[str, str]:

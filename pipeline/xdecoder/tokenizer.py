@@ -7,6 +7,7 @@ package's metadata and read, nothing of the package is imported (it would pull i
 import functools
 import gzip
 import importlib.metadata
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,23 @@ def byte_alphabet() -> dict[int, str]:
 
 
 ALPHABET = byte_alphabet()
+
+
+def pieces_of(text: str) -> list[str]:
+    """Return the words, numbers and runs of signs of a lower-case text; tokens end with them.
+
+    Numbers that are no digits, such as a raised two, count as letters to `re` but stand alone to
+    CLIP: pieces with one are taken apart.
+    """
+    pieces = []
+    for piece in PIECES.findall(text):
+        if piece.isascii():
+            pieces.append(piece)
+        else:
+            runs = itertools.groupby(piece, lambda c: unicodedata.category(c).startswith("N"))
+            for is_number, run in runs:
+                pieces.extend(run if is_number else ["".join(run)])
+    return pieces
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class Tokenizer:
             known: ids of pieces met before; new ones are added.
         """
         text = unicodedata.normalize("NFC", sentence).lower()
-        pieces = PIECES.findall(text)
+        pieces = pieces_of(text)
         for piece in pieces:
             if piece not in known:
                 symbols = [ALPHABET[byte] for byte in piece.encode()]

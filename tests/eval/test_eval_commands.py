@@ -251,3 +251,15 @@ def test_semi_supervised_as_a_command(evaluate, runs):
     assert (result["protocol"], result["num_train"]) == ("semi_supervised", 1)
     done = evaluate("semi", *SHORT, "--split", "full")
     assert "must hold frames beside the labeled ones, got none" in done.error()
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_one_line_before_anything_is_done(here, tmp_path, name):
+    words = ("--stores", tmp_path / "none", "--runs", tmp_path / "runs", "--device", name)
+    predict = ("predict", "--checkpoint", "x.pt", "--input", ".", "--device", name)
+    for arguments in (("probe", *words), ("robustness", *words), predict):
+        done = here(main, *arguments)
+        assert done.code == 2
+        message = done.error()
+        assert f"--device: must be a device of this machine, got '{name}'" in message
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval.__main__ import main
-from eval.matrix import Matrix, markdown, parse_shard
+from eval.matrix import Matrix, all_results, markdown, parse_shard
 from eval.results import write_result
 from pipeline.errors import UserError
 from tests.eval.test_results import RESULT
@@ -68,6 +68,26 @@ def test_cells_are_measured_once_and_shards_meet_in_one_table(stores, tmp_path, 
     assert [p.name for p in folder.iterdir()] == ["few_shot-synthetic-1pct.json"]
     printed = here(main, *words, "--print")
     assert printed.out == second.out and "seed" not in printed.err
+
+    other = here(main, *words, "--set", "lr=0.3")
+    assert other.code == 2 and "config.lr: 0.05 -> 0.3 (then -> now)" in other.error()
+
+
+def test_seeds_of_a_line_are_one_result_of_the_report(tmp_path):
+    """Two seeds of one line, by hand: their numbers side by side, in the order of the folders."""
+    one = replace(RESULT, miou=(40.0,), miou_seen=(41.0,), seeds=(0,), per_class_iou=((1, 2, 3),))
+    two = replace(one, miou=(44.0,), miou_seen=(45.0,), seeds=(7,), per_class_iou=((5, 6, 7),))
+    write_result(tmp_path / "table" / "seal-synthetic-tiny-0", one)
+    write_result(tmp_path / "table" / "seal-synthetic-tiny-7", two)
+    write_result(tmp_path / "probed", RESULT)
+    (plain, _), (line, merged) = all_results(tmp_path)
+    assert (plain, line) == ("probed", "table/seal-synthetic-tiny-*")
+    assert (merged.miou, merged.miou_seen, merged.seeds) == ((40, 44), (41, 45), (0, 7))
+    assert merged.per_class_iou == ([1, 2, 3], [5, 6, 7])
+    assert [str(p) for p in tmp_path.glob(f"{line}/results/*.json")] != []  # where the page says
+    write_result(tmp_path / "table" / "seal-synthetic-tiny-7", replace(two, config={"lr": 9}))
+    with pytest.raises(UserError, match="seeds of one cell must share config"):
+        all_results(tmp_path)
 
 
 @pytest.mark.parametrize(

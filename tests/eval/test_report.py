@@ -1,7 +1,10 @@
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
 
@@ -81,11 +84,61 @@ def test_every_result_has_its_rows_and_nothing_is_loaded_from_elsewhere(tmp_path
     assert "left out" in text and "as SLidR does" in text
 
 
+def test_links_lead_to_sections_and_the_paper_is_in_every_report(tmp_path):
+    write_result(tmp_path / "runs" / "mine", RESULT)  # of a data set that the paper does not have
+    text = report(tmp_path)
+    links, anchors = re.findall("href='#([^']*)'", text), re.findall("<h2 id='([^']*)'", text)
+    assert links == anchors and len(set(anchors)) == 10
+    rows = {tuple(row[:2]) for row in Page(text).rows}
+    assert ("Seal (ResNet-50 teacher, MinkUNet34) (published)", "44.95") in rows
+    assert ("MinkUNet34 (Seal) (published)", "92.63") in rows
+    heads = [row for row in Page(text).rows if row[:2] == ["start", "nuScenes LP"]]
+    assert heads[0][2:7] == [f"nuScenes {share}%" for share in (1, 5, 10, 25, 100)]
+    assert text.count("<details>") == 1 and "SuperFlow" in text.split("<details>")[1]
+
+
+@pytest.mark.slow
+def test_a_browser_has_nothing_to_say(tmp_path):
+    """Headless Chromium at a laptop's width: no console message, and a page that is not blank."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("no chromium on this machine")
+    write_result(tmp_path / "runs" / "mine", replace(RESULT, dataset="nuscenes"))
+    report(tmp_path)
+    options = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync"
+    command = [browser, *options.split(), "--no-first-run", f"--user-data-dir={tmp_path / 'user'}"]
+    command += ["--enable-logging=stderr", "--v=0", "--window-size=1366,2000"]
+    command += [f"--screenshot={tmp_path / 'shot.png'}", f"file://{tmp_path / 'report.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "CONSOLE" not in done.stderr
+    shot = cv2.imread(str(tmp_path / "shot.png"), cv2.IMREAD_GRAYSCALE)
+    assert shot.shape == (2000, 1366) and 0.02 < (shot < 200).mean() < 0.5
+
+
+def test_cells_of_the_table_are_in_the_report_with_all_their_seeds(tmp_path):
+    for seed, miou in ((0, 40.0), (1, 44.0)):
+        result = replace(RESULT, miou=(miou,), miou_seen=None, seeds=(seed,))
+        result = replace(result, per_class_iou=((miou, miou, miou),))
+        write_result(tmp_path / "runs" / "table" / f"seal-synthetic-tiny-{seed}", result)
+    rows = {row[-1]: row for row in Page(report(tmp_path)).rows if row[0].startswith("seal/slic")}
+    assert rows["table/seal-synthetic-tiny-*"][1] == "42.00 \u00b1 2.83"
+
+
+def test_pages_of_stage_one_say_what_they_show(tmp_path):
+    write_result(tmp_path / "runs" / "mine", RESULT)
+    (tmp_path / "pictures").mkdir()
+    for name in ("row000012-superpixels-slic@x", "row000000-projections", "other"):
+        (tmp_path / "pictures" / f"{name}.png").write_bytes(PNG)
+    text = report(tmp_path)
+    assert "superpixels, slic@x: frame 12 of the index<" in text
+    assert "points over the images: frame 0 of the index<" in text and ">other<" in text
+
+
 def test_published_numbers_are_marked_and_stand_apart(tmp_path):
     nuscenes = replace(RESULT, dataset="nuscenes", place="nuscenes", protocol="few_shot")
     write_result(tmp_path / "runs" / "mine", nuscenes)
     text = report(tmp_path)
-    rows = {row[0]: row for row in Page(text).rows}
+    rows = {row[0]: row for row in reversed(Page(text).rows)}  # the first of a name
     name = "Seal (ResNet-50 teacher, MinkUNet34) (published)"
     assert rows[name][1] == "45.84" and "README benchmark table" in rows[name][2]
     assert rows["seal/slic, 10 epochs"][1:] == ["33.00 \u00b1 3.00", "mine"]

@@ -1,5 +1,6 @@
 """Which stores and rows are measured; the whole command runs in test_eval_commands.py."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def measured(monkeypatch):
     """Measure nothing: clean scans are perfect, corrupted ones half right; note what was asked."""
     asked = []
 
-    def evaluate(network, stores, rows, num_classes, voxels, device):
+    def evaluate(network, stores, rows, num_classes, voxels, device, what):
         asked.append((stores, rows.tolist()))
         share = 1 if len(asked) == 1 else 2
         matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
@@ -79,6 +80,24 @@ def test_scans_of_another_data_set_are_read_by_their_splits(
     assert rows[0] == [4, 5, 6, 7]
     assert rows[1:4] == [[len(f"fog-{severity}")] for severity in SEVERITIES]
     assert found.corrupted == opened.paths.folder.name
+
+
+def test_levels_that_were_set_are_used_and_recorded(predictor, opened, measured, tmp_path):
+    setting = ("crosstalk.heavy.fraction=0.2",)
+    found, _ = run_robustness(predictor, opened, 1, "cpu", None, setting)
+    assert {s.settings for s, _ in measured[1:]} == {setting}
+    assert read_robustness(tmp_path) == [("run", found)] and found.settings == setting
+    with pytest.raises(UserError, match="--set: must come without --corrupted"):
+        run_robustness(predictor, opened, 1, "cpu", opened, setting)
+
+
+def test_a_file_without_one_corruption_is_refused(predictor, opened, measured, tmp_path):
+    _, path = run_robustness(predictor, opened, 1, "cpu")
+    content = json.loads(path.read_text())
+    del content["miou"]["fog"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="three numbers of every corruption, got none of fog"):
+        read_robustness(tmp_path)
 
 
 def test_scans_are_fed_as_the_network_was(predictor, opened, measured):

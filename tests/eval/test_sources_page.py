@@ -21,4 +21,4 @@ def test_every_source_of_a_folder_is_found(stores):
     assert [view.name for view in views] == ["oracle"]
     assert views[0].ids.shape == views[0].image.shape[:2]
     two = [views[0], SourceView("other", views[0].image, views[0].ids * 0)]
-    assert sources_page(two, "x").startswith(b"\x89PNG")
+    assert sources_page(two).startswith(b"\x89PNG")

@@ -84,3 +84,25 @@ def test_published_numbers_of_the_other_methods():
 def test_images_of_a_vit_recipe_are_whole_patches(name):
     recipe = load_recipe(name)
     assert recipe.augment.height % 14 == recipe.augment.width % 14 == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("losses.superpixel_nce.temperature=0", "superpixel_nce.temperature: must be above 0"),
+        ("losses.temporal_nce.temperature=-1", "temporal_nce.temperature: must be above 0"),
+        ("losses.point_to_segment.temperature=0", "point_to_segment.temperature: must be above"),
+        ("losses.ppkt.temperature=0", "ppkt.temperature: must be above 0"),
+        ("losses.st_slidr.temperature=0", "st_slidr.temperature: must be above 0"),
+        ("losses.temporal_nce.max_points=0", "temporal_nce.max_points: must be at least 1, got 0"),
+        ("losses.temporal_nce.anchor=pints", "must be one of points, means, got 'pints'"),
+        ("augment.height=0", r"height and width must be at least 1, got \(0, 416\)"),
+        ("augment.min_area=0", "augment.min_area: must be in 0 .. 1, got 0.0"),
+        ("augment.aspect=2,1", "augment.aspect: must be two rising numbers"),
+        ("augment.cuboid=-1", "augment.cuboid: must be at least 0, got -1.0"),
+        ("network.out_channels=0", "channels must be at least 1, got 0"),
+    ],
+)
+def test_a_number_that_cannot_train_is_refused_before_a_run_begins(setting, message):
+    with pytest.raises(UserError, match=message):
+        override(load_recipe("seal"), [setting])

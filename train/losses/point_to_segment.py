@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.contrast import Term, info_nce_to, nothing
+from train.contrast import Term, check_temperature, info_nce_to, nothing
 from train.encoded import Encoded
 from train.pooling import compact_ids, segment_mean
 
@@ -26,6 +26,10 @@ class Config:
     stop_gradient: bool = False  # of the pooled feature
     both_frames: bool = False  # at t+n too, averaged
     segments: Literal["clusters", "superpoints"] = "clusters"  # geometric, or by superpixel
+
+    def __post_init__(self) -> None:
+        """Refuse a softmax without temperature."""
+        check_temperature("point_to_segment", self.temperature)
 
 
 def reads(config: Config) -> frozenset[str]:

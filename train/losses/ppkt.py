@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import check
-from train.contrast import Term, info_nce, nothing
+from train.contrast import Term, check_temperature, info_nce, nothing
 from train.encoded import Encoded
 from train.paired_pixels import read_pixels
 from train.superpoints import check_pairs
@@ -25,6 +25,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse a loss without pairs."""
+        check_temperature("ppkt", self.temperature)
         check(self.num_pairs >= 1, f"ppkt.num_pairs: must be at least 1, got {self.num_pairs}")
 
 

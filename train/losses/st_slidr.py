@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import check
-from train.contrast import Term, nothing
+from train.contrast import Term, check_temperature, nothing
 from train.encoded import Encoded
 from train.pooling import CompactIds, segment_mean
 from train.superpoints import pool_superpoints
@@ -28,7 +28,8 @@ class Config:
     balanced: bool = True  # weigh anchors down that have many of the same
 
     def __post_init__(self) -> None:
-        """Refuse shares outside 0 .. 1."""
+        """Refuse shares outside 0 .. 1, and a softmax without temperature."""
+        check_temperature("st_slidr", self.temperature)
         for name in ("spared", "similar"):
             value = getattr(self, name)
             check(0 <= value <= 1, f"st_slidr.{name}: must be in 0 .. 1, got {value}")

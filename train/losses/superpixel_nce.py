@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from train.contrast import Term, info_nce, nothing
+from train.contrast import Term, check_temperature, info_nce, nothing
 from train.encoded import Encoded
 from train.parallel import gather_rows
 from train.superpoints import pool_superpoints
@@ -22,6 +22,10 @@ class Config:
     temperature: float = 0.07  # of the softmax; method.md 2.2 (SLidR)
     keep_none: bool = False  # contrast the pixels of id 0 too; method.md 1.3, ours is to leave out
     gather: bool = False  # superpixels of other processes are negatives too; the method has none
+
+    def __post_init__(self) -> None:
+        """Refuse a softmax without temperature."""
+        check_temperature("superpixel_nce", self.temperature)
 
 
 def reads(config: Config) -> frozenset[str]:

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.contrast import Term, info_nce_to, nothing
+from pipeline.errors import check
+from train.contrast import Term, check_temperature, info_nce_to, nothing
 from train.encoded import Encoded
 from train.pooling import segment_mean
 
@@ -27,6 +28,14 @@ class Config:
     candidates: Literal["batch", "sample"] = "batch"  # segments in the denominator
     target_gradient: bool = False  # the target mean learns too
     unit_means: bool = True  # means are normalized again
+
+    def __post_init__(self) -> None:
+        """Refuse a loss without anchors or temperature."""
+        check_temperature("temporal_nce", self.temperature)
+        check(
+            self.max_points >= 1,
+            f"temporal_nce.max_points: must be at least 1, got {self.max_points}",
+        )
 
 
 def reads(config: Config) -> frozenset[str]:

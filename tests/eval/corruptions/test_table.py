@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from eval.corruptions.table import CORRUPTIONS, SEVERITIES, corrupt
+from eval.corruptions.table import CORRUPTIONS, SEVERITIES, check_settings, corrupt
 from eval.scan import CROSSTALK, FOG, SNOW, Scan
 from pipeline.errors import UserError
 from pipeline.formats import read_nuscenes_points
@@ -78,6 +78,31 @@ def test_heavier_changes_more(scan, outcome, kind):
 
 def test_values_stay_finite(outcome):
     assert all(np.isfinite(found.points).all() for found in outcome.values())
+
+
+def test_a_level_can_be_set_and_others_stay(scan):
+    """Twice the standard deviation moves every point twice as far: the draws are the same."""
+    setting = ("motion_blur.heavy.sigma_m=0.8",)
+    plain, set_ = (corrupt(scan, "motion_blur", "heavy", "k", settings=s) for s in ((), setting))
+    moved, further = (found.points - scan.points for found in (plain, set_))
+    np.testing.assert_allclose(further[:, :3], 2 * moved[:, :3], atol=1e-4)
+    light = (corrupt(scan, "motion_blur", "light", "k", settings=s) for s in ((), setting))
+    assert same(*light)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("sigma_m=1", "must be KIND.SEVERITY.KEY=VALUE, like motion_blur.heavy.sigma_m=0.5"),
+        ("motion_blur.hevy.sigma_m=1", "did you mean 'heavy'"),
+        ("motion_blr.heavy.sigma_m=1", "did you mean 'motion_blur'"),
+        ("motion_blur.heavy.sigma=1", "did you mean 'sigma_m'"),
+        ("crosstalk.light.fraction=some", "must be float, got 'some'"),
+    ],
+)
+def test_a_level_that_is_none_is_one_clear_line(setting, message):
+    with pytest.raises(UserError, match=message):
+        check_settings((setting,))
 
 
 def test_an_empty_scan_stays_empty():

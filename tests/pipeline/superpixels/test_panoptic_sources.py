@@ -49,6 +49,21 @@ def stores(city, checkpoint, tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("content", [b"\x80\x02junk", b"PK\x03\x04"])
+def test_a_file_that_is_no_checkpoint_leaves_no_store(city, tmp_path, content):
+    """Its hash would otherwise stand in the store and refuse the right file."""
+    (tmp_path / "wrong.pt").write_bytes(content)
+    with pytest.raises(UserError, match="wrong.pt: checkpoint must be a file of tensors"):
+        run(city, tmp_path / "stores", "seem", "--set", f"checkpoint={tmp_path / 'wrong.pt'}")
+    assert not list((tmp_path / "stores").rglob("superpixels*"))
+
+
+def test_a_checkpoint_of_another_model_leaves_no_store(city, checkpoint, tmp_path):
+    with pytest.raises(UserError, match="give a checkpoint of openseed"):
+        run(city, tmp_path / "stores", "openseed", "--set", f"checkpoint={checkpoint}")
+    assert not list((tmp_path / "stores").rglob("superpixels*"))
+
+
 def only_store(folder):
     return open_store(next(folder.glob("*/superpixels-seem.zarr")))
 

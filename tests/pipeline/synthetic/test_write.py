@@ -4,12 +4,17 @@ import hashlib
 import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from pipeline.errors import UserError
+from pipeline.synthetic.find import find_city
+from pipeline.synthetic.lidars import LIDARS
 from pipeline.synthetic.nuscenes_names import CATEGORIES
+from pipeline.synthetic.sensors import beams, draw_rig
 from pipeline.synthetic.write import SIZES, VERSION, synthesize
 from tests.pipeline.synthetic.city_tables import City, train_ids
 
@@ -50,6 +55,66 @@ def test_other_seed_is_another_city(city, tmp_path):
     assert not np.array_equal(one.keyframes()[0].points, two.keyframes()[0].points)
 
 
+@pytest.mark.slow
+def test_another_lidar_sees_the_same_city(city, tmp_path):
+    """64 uneven beams, lower and turned by 90 degrees: other scans of the very same drives."""
+    synthesize(tmp_path / "other", "tiny", 0, "beams64")
+    one, two = City(city), City(tmp_path / "other")
+    images = [
+        {str(p.relative_to(c.root)): p.read_bytes() for p in c.root.glob("samples/CAM_*/*")}
+        for c in (one, two)
+    ]
+    assert images[0] == images[1] and len(images[0]) == 48
+    for before, after in zip(one.keyframes(), two.keyframes(), strict=True):
+        assert np.array_equal(np.unique(after.points[:, 4]), np.arange(64))
+        assert len(after.points) > 1.5 * len(before.points)
+        xyz = after.points[:, :3]
+        elevation = np.degrees(np.arcsin(xyz[:, 2] / np.linalg.norm(xyz, axis=1)))
+        beam = np.array(LIDARS["beams64"].elevation_deg)[after.points[:, 4].astype(int)]
+        np.testing.assert_allclose(elevation, beam, atol=1e-3)
+        assert abs(np.median(xyz[after.raw == 24, 2]) + 1.73) < 0.25
+        mount = two.T_ego_sensor(after.lidar)
+        np.testing.assert_allclose(mount[:3, 0], [1, 0, 0], atol=0.02)  # x is forward
+        # the calibration fits: what both see of houses stands where it stood
+        near = np.linalg.norm(before.points[:, :3], axis=1) < 25
+        level = before.points[:, 2] < 0
+        walls = before.points[(before.raw == 28) & near & level, :3], xyz[after.raw == 28]
+        poses = before.T_world_lidar, after.T_world_lidar
+        here, there = (p @ T[:3, :3].T + T[:3, 3] for p, T in zip(walls, poses, strict=True))
+        assert len(here) > 20
+        assert np.median(cKDTree(there).query(here)[0]) < 0.4
+
+
+def test_a_mount_carries_its_beams_and_place():
+    """Same draws for both LiDARs: the cameras are the same to the last bit."""
+    rigs = [draw_rig(np.random.default_rng(3), 112, 208, LIDARS[name]) for name in LIDARS]
+    assert [len(rig[0].elevation_deg) for rig in rigs] == [32, 64]
+    assert [round(rig[0].translation[2], 1) for rig in rigs] == [1.8, 1.7]
+    for one, other in zip(*(rig[1:] for rig in rigs), strict=True):
+        assert one.elevation_deg == () and np.array_equal(one.K, other.K)
+        assert np.array_equal(one.translation, other.translation)
+    directions, rings = beams(LIDARS["beams64"].elevation_deg, 2)
+    assert directions.shape == (128, 3) and rings[:65].tolist() == [*range(64), 0]
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1)
+    np.testing.assert_allclose(np.degrees(np.arcsin(directions[[0, 63], 2])), [-24.33, 2.0])
+
+
+def test_city_of_another_lidar_has_a_version_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SYNTHETIC_ROOT", raising=False)
+    assert find_city(None, "full-7-beams64", make=False) == (
+        Path("data/city-full-7-beams64"),
+        "full-7-beams64",
+    )
+    assert find_city(None, "full", make=False)[1] == "full"
+    (tmp_path / "mine").mkdir()
+    note = {"size": "tiny", "seed": 0, "version": VERSION, "lidar": "beams64"}
+    (tmp_path / "mine/city.json").write_text(json.dumps(note))
+    assert find_city("mine", None, make=False)[1] == "tiny-0-beams64"
+    with pytest.raises(UserError, match=r"LIDAR one of beams32, beams64, got 'tiny-0-beam64'"):
+        find_city(None, "tiny-0-beam64", make=False)
+
+
 def test_complete_city_is_left_alone(city):
     note = city / "city.json"
     assert json.loads(note.read_text()) == {"size": "tiny", "seed": 0, "version": VERSION}
@@ -63,6 +128,8 @@ def test_refusals(city, tmp_path):
         synthesize(city, "tiny", 7)
     with pytest.raises(UserError, match="unknown name 'tny'; did you mean 'tiny'"):
         synthesize(tmp_path / "a", "tny", 0)
+    with pytest.raises(UserError, match="unknown name 'beams46'; did you mean 'beams64'"):
+        synthesize(tmp_path / "a", "tiny", 0, "beams46")
     with pytest.raises(UserError, match="seed must be >= 0, got -1"):
         synthesize(tmp_path / "a", "tiny", -1)
     (tmp_path / "mine").mkdir()

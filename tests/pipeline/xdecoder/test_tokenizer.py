@@ -1,13 +1,23 @@
 import importlib.metadata
 import subprocess
 import sys
+import unicodedata
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.xdecoder import tokenizer as module
 from pipeline.xdecoder.class_names import CLASSES, prompts
-from pipeline.xdecoder.tokenizer import END, START, clip_tokenizer, tokenizer_of, vocabulary_path
+from pipeline.xdecoder.tokenizer import (
+    END,
+    START,
+    clip_tokenizer,
+    pieces_of,
+    tokenizer_of,
+    vocabulary_path,
+)
 
 TINY = tokenizer_of(["a b", "ab c</w>", "b c</w>"])
 
@@ -28,6 +38,23 @@ def test_merges_by_hand():
 def test_bytes_of_other_letters():
     assert len(_tokens("é")) == 2  # two bytes in UTF-8, no merge
     assert _tokens("e\u0301") == _tokens("é")  # composed first
+
+
+def test_pieces_are_those_of_clips_own_pattern():
+    """CLIP's pattern needs classes of letters and numbers that `re` does not have."""
+    regex = pytest.importorskip("regex")
+    pattern = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
+    assert pieces_of("x\u00b2 1\u00bd") == ["x", "\u00b2", "1", "\u00bd"]  # raised 2, a half
+
+    known = st.characters(exclude_categories=["Cc", "Cn", "Cs"])  # to this Python's Unicode tables
+
+    @given(st.text(known, max_size=40))
+    @settings(max_examples=100, deadline=None)
+    def same(text):
+        text = unicodedata.normalize("NFC", text).lower()
+        assert pieces_of(text) == pattern.findall(text)
+
+    same()
 
 
 def test_rows_are_padded_and_cut_with_the_end_token():

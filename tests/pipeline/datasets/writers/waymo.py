@@ -16,10 +16,11 @@ from pipeline.geometry import rigid
 from pipeline.image import encode_jpeg
 from pipeline.manifest import Manifest
 from pipeline.projection import project
-from pipeline.synthetic.sensors import HIGHEST_DEG, LOWEST_DEG, NUM_RINGS
+from pipeline.synthetic.lidars import DEFAULT, LIDARS
 from tests.pipeline.datasets.writers.drive import Moment, Written
 
 T0 = 1_550_083_467_346_370  # us
+NUM_RINGS = len(LIDARS[DEFAULT].elevation_deg)
 NUM_COLUMNS = 360
 DISTORTION = (0.03, -0.3, 0.001, -0.001, 0.0)
 YAW_RAD, OFFSET_M = 2.59, np.array([1.43, 0.0, 2.18])  # of a real TOP's mount, about
@@ -171,7 +172,7 @@ def write_segment(
 def write_lidar_calibration(base: Path, name: str, lasers: list, mounts: list) -> None:
     """Write the mounts; inclinations are those of the city's rings, lowest first."""
     kind = "[LiDARCalibrationComponent]"
-    rings = np.radians(np.linspace(LOWEST_DEG, HIGHEST_DEG, NUM_RINGS))
+    rings = np.radians(LIDARS[DEFAULT].elevation_deg)
     write(
         base / f"lidar_calibration/{name}.parquet",
         {

@@ -1,0 +1,91 @@
+"""The long experiments on the city: every command is one that the programs take, and goes on."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import city_timing, city_transfer
+from benchmarks.steps import Step, run_missing, spread
+from eval.__main__ import main as eval_main
+from eval.probes.table import PROBES
+from eval.results import write_result
+from pipeline.__main__ import main as pipeline_main
+from pipeline.config import override, to_plain
+from tests.eval.test_results import RESULT
+from train.__main__ import main as train_main
+from train.recipes import load_recipe
+
+PROGRAMS = {"pipeline": pipeline_main, "train": train_main, "eval": eval_main}
+WORK = Path("work")
+
+
+def parsed(command):
+    """Return the options of a command as the program itself reads them."""
+    program = PROGRAMS[command[0]].commands[command[1]]
+    return program.make_context(command[1], list(command[2:])).params
+
+
+def all_steps(module):
+    places = module.Places(WORK)
+    steps = list(module.prepare(places))
+    return steps + [step for cell in module.cells() for step in module.job(places, cell)]
+
+
+@pytest.mark.parametrize("module", [city_timing, city_transfer])
+def test_every_command_and_setting_exists(module):
+    steps = all_steps(module)
+    assert len(steps) > 20
+    for step in steps:
+        if step.command[0] not in PROGRAMS:
+            continue
+        options = parsed(step.command)
+        if step.command[1] == "pretrain":
+            override(load_recipe(options["recipe"]), options["settings"])
+        elif step.command[1] in ("probe", "fewshot"):
+            protocol = {"probe": "linear", "fewshot": "few_shot"}[step.command[1]]
+            override(PROBES.load(protocol).settings("synthetic", False), options["settings"])
+
+
+def test_timing_compares_equal_steps_with_and_without_the_temporal_losses():
+    places = city_timing.Places(WORK)
+    found = {}
+    for cell in city_timing.cells():
+        options = parsed(city_timing.job(places, cell)[0].command)
+        recipe = override(load_recipe(options["recipe"]), options["settings"])
+        rest = to_plain(recipe) | {"losses": None, "seed": None}
+        found.setdefault(cell.losses, []).append((recipe.losses.weights.keys(), rest))
+    assert all(each[1] == found["L_vfm"][0][1] for cells in found.values() for each in cells)
+    assert found["L_vfm"][0][0] == {"superpixel_nce"}
+    assert found["Seal, all three"][0][0] == {"superpixel_nce", "temporal_nce", "point_to_segment"}
+    assert len({cell.run for cell in city_timing.cells()}) == len(city_timing.cells()) == 36
+
+
+def test_transfer_measures_the_other_city_with_the_first_ones_weights():
+    cell = city_transfer.Cell("Seal", 1)
+    pretrain, probe, fewshot = (
+        parsed(step.command) for step in city_transfer.job(city_transfer.Places(WORK), cell)
+    )
+    assert pretrain["version"] == "full" and probe["version"] == "full-1-beams64"
+    assert probe["checkpoint"] == pretrain["runs"] / pretrain["run_name"] / "checkpoint.pt"
+    assert fewshot["split"] == "1pct" and fewshot["seeds"] == "1"
+
+
+def test_done_steps_are_left_out(tmp_path, capfd):
+    there = tmp_path / "there"
+    there.touch()
+    steps = [Step(("platform",), there), Step(("platform",), tmp_path / "missing")]
+    run_missing([steps, steps], "1/2")
+    assert capfd.readouterr().out.count("python -m platform") == 1
+
+
+def test_tables_from_results(tmp_path):
+    """10 and 12 percent: mean 11.0, sample deviation 1.4."""
+    for seed, miou in ((0, 10.0), (1, 12.0)):
+        result = replace(RESULT, split="train", miou=(miou,), seeds=(seed,))
+        write_result(tmp_path / city_transfer.Cell("SLidR", seed).run, result)
+        cell = city_timing.Cell("100 ms late", "L_vfm + L_tmp", seed)
+        write_result(tmp_path / cell.run, result)
+    assert "| SLidR | 11.0 +- 1.4 |  | 0 |" in city_transfer.table(tmp_path)
+    assert "| 100 ms late | L_vfm + L_tmp | 11.0 +- 1.4 |  | 2 |" in city_timing.table(tmp_path)
+    assert spread([3.0]) == "3.0"

@@ -1,0 +1,84 @@
+"""docs/reproduce.md says what the published tables say, and gives commands that make takes."""
+
+import re
+from pathlib import Path
+
+from eval.tables.published import DATASETS, LINEAR, SPLITS, read_published
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs/reproduce.md").read_text()
+REPOSITORIES = ("youquanl/Segment-Any-Point-Cloud", "Xiangxu-0103/SuperFlow")
+
+
+def words(line):
+    return [cell.strip() for cell in line.strip("| ").split(" | ")]
+
+
+def rows():
+    """Yield method, data set, labels and printed value of every number on the page."""
+    head = []
+    for line in PAGE.splitlines():
+        if line.startswith("| cell |"):
+            head = words(line)
+        elif "| `make" in line and "$START" in line:
+            cells = words(line)
+            command = cells[1].strip("`").split()
+            dataset = command[2].partition("=")[2]
+            split = "lp" if command[1] == "probe" else command[-1].partition("=")[2]
+            for method, value in list(zip(head, cells, strict=True))[2:-2]:
+                yield method, dataset, split, value
+
+
+def test_every_number_is_the_published_one():
+    found = list(rows())
+    assert len(found) == 9 * 5 + 13 * 4
+    for method, dataset, split, value in found:
+        names = {LINEAR} if split == "lp" else {n for n, ours in SPLITS.items() if ours == split}
+        printed = {
+            row.value
+            for row in read_published()
+            if row.dataset == DATASETS[dataset]
+            and row.protocol in names
+            and row.method.split(" (")[0] == method
+            and row.source.startswith("README")
+            and any(repository in row.source for repository in REPOSITORIES[:1])
+        }
+        if dataset == "synth4d" and split == "10pct":  # SuperFlow's table has this cell alone
+            printed = {
+                row.value
+                for row in read_published()
+                if row.dataset == "Synth4D" and row.protocol in names and row.method == method
+                and REPOSITORIES[1] in row.source
+            }  # fmt: skip
+        expected = f"{printed.pop():.2f}" if printed else "\u2013"
+        assert value == expected, (method, dataset, split)
+
+
+def test_every_cell_of_the_papers_tables_has_its_command():
+    paper = {
+        (row.dataset, row.protocol)
+        for row in read_published()
+        if REPOSITORIES[0] in row.source
+        and row.source.startswith("README")
+        and row.metric == "mIoU"
+    }
+    paper = {(dataset, protocol) for dataset, protocol in paper if dataset != "nuScenes-C"}
+    names = {ours: {n for n, split in SPLITS.items() if split == ours} for ours in SPLITS.values()}
+    names["lp"] = {LINEAR}
+    on_page = {
+        (DATASETS[dataset], name) for _, dataset, split, _ in rows() for name in names[split]
+    }
+    assert paper <= on_page
+
+
+def test_make_knows_every_target_and_variable_of_the_page():
+    """Read from the Makefile's text; nothing is run."""
+    makefile = (ROOT / "Makefile").read_text()
+    commands = re.findall(r"make ((?:[a-z-]+ )[^`#]*)", PAGE)
+    assert len(commands) > 30
+    for command in commands:
+        target, *assignments = command.split()
+        assert re.search(rf"^{target}: env", makefile, re.M), command
+        names = {word.partition("=")[0] for word in assignments if re.match("[A-Z]+=", word)}
+        for name in names:
+            assert f"$({name})" in makefile or f"$({name}," in makefile, f"{name} in {command}"
