@@ -10,9 +10,13 @@ import copy
 import ctypes
 import itertools
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -155,7 +159,7 @@ def _load(
         collate_fn=_collate,
         num_workers=num_workers,
         multiprocessing_context="forkserver" if num_workers else None,
-        worker_init_fn=_start_worker if num_workers else None,
+        worker_init_fn=partial(_start_worker, trainer=os.getpid()) if num_workers else None,
         pin_memory=pin,
     )
     for batch in loader:
@@ -181,10 +185,21 @@ def keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(worker: int, trainer: int) -> None:
     """One thread each; the trainer decides when to stop, a signal to the whole group does not."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     keep_memory()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
+
+
+def _end_with(trainer: int) -> None:
+    """End this worker once the trainer is gone: torch's own watch sees the fork server alone."""
+    while True:
+        time.sleep(2)
+        try:
+            os.kill(trainer, 0)
+        except ProcessLookupError:
+            os._exit(1)

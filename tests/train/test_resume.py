@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,6 +191,18 @@ def test_the_old_handler_comes_back():
     assert signal.getsignal(signal.SIGTERM) == handler
 
 
+def processes_with(mark):
+    """Return the processes that have this variable."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark in (entry / "environ").read_text().split("\x00"):
+                found.append(entry.name)
+        except OSError:
+            continue
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_twenty_steps_equal_ten_a_kill_and_ten_more_with_workers(stores, tmp_path):
@@ -199,7 +212,8 @@ def test_twenty_steps_equal_ten_a_kill_and_ten_more_with_workers(stores, tmp_pat
     words = [sys.executable, "-m", "train", "pretrain", "--stores", str(stores),
              "--runs", str(runs), "--source", "oracle", "--recipe", "seal_small", "--workers", "2",
              *(part for setting in settings for part in ("--set", setting))]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    mark = f"MARK={runs}"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MARK": str(runs)}
 
     def start(run, *more):
         return subprocess.Popen([*words, "--run", run, *more], env=environment,
@@ -210,8 +224,13 @@ def test_twenty_steps_equal_ten_a_kill_and_ten_more_with_workers(stores, tmp_pat
     while len(read_metrics(runs / "cut")) < 11:
         assert process.poll() is None
         time.sleep(0.002)
+    assert len(processes_with(mark)) >= 4  # the trainer, its fork server, two workers
     process.send_signal(signal.SIGKILL)
     process.wait()
+    for _ in range(60):
+        if processes_with(mark):
+            time.sleep(1)
+    assert not processes_with(mark)  # nobody stays behind
     assert 10 <= load_checkpoint(runs / "cut" / "checkpoint.pt")["step"] < 20
     assert start("cut", "--save-every", "1").wait() == 0
     assert len(read_metrics(runs / "cut")) == 20
