@@ -31,6 +31,7 @@ from pipeline.sam.shape import SamShape
 from pipeline.synthetic.scene import draw_drive
 from pipeline.synthetic.sensors import draw_rig, take_picture
 from pipeline.synthetic.write import VERSION
+from pipeline.tensor_files import read_tensors
 
 HEIGHT, WIDTH = 234, 416  # of the demo city's images
 BILINEAR = Image.Resampling.BILINEAR
@@ -218,16 +219,22 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
 
 @torch.no_grad()
 def start_near(model: nn.Module, settings: Settings) -> None:
-    """Let every prompt look at its own place from the first step on, in place.
+    """Let like look at like from the first step on, in place.
 
-    Keys of the image and queries of the prompts hold the same random waves of their positions; with
-    one matrix for both their product is largest where the positions agree. Left to itself training
-    spends hundreds of steps on finding that out.
+    Image and prompts carry the same random waves of their positions, and prompts soon the features
+    of their place; with one matrix for queries and keys their product is largest where both agree.
+    Left to itself training spends thousands of steps on finding that out.
     """
     model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= settings.position_scale
     transformer = model.mask_decoder.transformer
-    attentions = [layer.cross_attn_token_to_image for layer in transformer.layers]
-    for attention in [*attentions, transformer.final_attn_token_to_image]:
+    inward = [layer.cross_attn_token_to_image for layer in transformer.layers]
+    outward = [layer.cross_attn_image_to_token for layer in transformer.layers]
+    for attention in [*inward, transformer.final_attn_token_to_image]:
+        attention.k_proj.weight.mul_(settings.nearness)
+        attention.q_proj.weight.copy_(attention.k_proj.weight)
+        nn.init.orthogonal_(attention.v_proj.weight)  # what is found is handed on
+        attention.out_proj.weight.copy_(attention.v_proj.weight.T)
+    for attention in outward:
         attention.k_proj.weight.mul_(settings.nearness)
         attention.q_proj.weight.copy_(attention.k_proj.weight)
     decoder = model.mask_decoder
@@ -248,9 +255,10 @@ def rate_at(step: int, settings: Settings) -> float:
 def train(model: nn.Module, pictures: Sequence[Picture], seed: int, settings: Settings) -> None:
     """Train the model in place, saying now and then how it goes."""
     rng = np.random.default_rng(seed)
-    start_near(model.train(), settings)
     optimizer = torch.optim.AdamW(
-        model.parameters(), settings.lr, weight_decay=settings.weight_decay
+        [each for each in model.parameters() if each.requires_grad],
+        settings.lr,
+        weight_decay=settings.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, settings))
     start_s, losses, ious = time.monotonic(), [], []
@@ -281,14 +289,20 @@ def train(model: nn.Module, pictures: Sequence[Picture], seed: int, settings: Se
 @click.option("--city-seed", default=1000, help="Of the first city; each scene has a city.")
 @click.option("--scenes", default=16, help="That many cities, the first scene of each.")
 @click.option("--steps", default=Settings.steps, help="Of one image each.")
-def main(out: Path, seed: int, city_seed: int, scenes: int, steps: int) -> None:
+@click.option("--start", type=Path, help="File whose image encoder is taken over and kept.")
+def main(out: Path, seed: int, city_seed: int, scenes: int, steps: int, start: Path | None) -> None:
     """Train the tiny SAM on the true segments of made-up cities and write its weights."""
     from pipeline.superpixels.sam import build
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # squares of tiny gradients made a step ten times slower
     torch.manual_seed(seed)
-    model = build(TINY)
+    model = build(TINY).train()
+    start_near(model, Settings())
+    if start:
+        state = {k: v for k, v in read_tensors(start).items() if k.startswith("image_encoder.")}
+        model.load_state_dict(state, strict=False)
+        model.image_encoder.requires_grad_(False)
     count = sum(parameter.numel() for parameter in model.parameters())
     pictures = draw_pictures(city_seed, scenes, TIMES_S)
     print(f"{len(pictures)} pictures, {count / 1e6:.2f} million parameters", file=sys.stderr)
