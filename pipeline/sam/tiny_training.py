@@ -31,6 +31,7 @@ from pipeline.sam.shape import SamShape
 from pipeline.synthetic.scene import draw_drive
 from pipeline.synthetic.sensors import draw_rig, take_picture
 from pipeline.synthetic.write import VERSION
+from pipeline.tensor_files import read_tensors
 
 HEIGHT, WIDTH = 234, 416  # of the demo city's images
 BILINEAR = Image.Resampling.BILINEAR
@@ -59,17 +60,19 @@ TINY = SamShape(
 class Settings:
     """How it is trained; all are our choices."""
 
-    steps: int = 900
+    steps: int = 800
     images: int = 1  # per step
     prompts: int = 16  # per image
     lr: float = 1e-3  # AdamW, highest
-    warmup: int = 30  # steps
+    warmup: int = 20  # steps
     weight_decay: float = 0.01
-    sharpness: float = 4.0  # logits are this much steeper than the loss needs: stability of edges
+    sharpness: float = 2.0  # logits are this much steeper than the loss needs: stability of edges
     min_pixels: int = 12  # smallest segment that is asked for by name
     zoom: float = 1.4  # largest
-    position_scale: float = 2.5  # frequencies of positions against the package's
-    nearness: float = 5.0  # how sharply prompts look at where they are before any training
+    position_scale: float = 1.5  # frequencies of positions against the package's
+    nearness: float = 2.0  # how sharply prompts look at where they are before any training
+    loudness: float = 2.4  # of the layers that make masks: sqrt(6), from torch's start to He's
+    likeness: float = 1.0  # weight of the loss on the embedding itself
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,9 @@ def draw(picture: Picture, settings: Settings, rng: np.random.Generator) -> Prom
     )
 
 
-def loss_of(model: nn.Module, batch: Sequence[Prompted], sharpness: float) -> tuple[Tensor, Tensor]:
+def loss_of(
+    model: nn.Module, batch: Sequence[Prompted], settings: Settings
+) -> tuple[Tensor, Tensor]:
     """Return the loss of some images, and the IoU [B] of the mask each prompt rates best.
 
     Source: Kirillov et al. 2023: loss of the best of three masks, squared error of the predicted
@@ -162,12 +167,30 @@ def loss_of(model: nn.Module, batch: Sequence[Prompted], sharpness: float) -> tu
         target = prompted.targets
         logits = logits[..., : target.shape[-2], : target.shape[-1]]
         target = target[:, None].expand_as(logits)
-        masks = balanced(logits / sharpness, target) + dice(logits / sharpness, target)
+        soft = logits / settings.sharpness
+        masks = balanced(soft, target) + dice(soft, target)
         iou = overlap(logits.detach() > 0, target > 0.5)
         rating = F.mse_loss(rated.iou, iou)
-        losses.append((masks.amin(1) + masks.mean(1)).mean() / 2 + 2 * rating)
+        alike = likeness(embedding, prompted, model.image_encoder.img_size)
+        loss = (masks.amin(1) + masks.mean(1)).mean() / 2 + 2 * rating
+        losses.append(loss + settings.likeness * alike)
         chosen.append(iou.gather(1, rated.iou.argmax(1, keepdim=True)))
     return torch.stack(losses).mean(), torch.cat(chosen).flatten()
+
+
+def likeness(embedding: Tensor, prompted: Prompted, image_size: int) -> Tensor:
+    """Return how badly tokens [D, g, g] like the one under a prompt say which share its segment.
+
+    Ours: it teaches the encoder within a few hundred steps what the masks' loss, at the other end
+    of the decoder, does not. Cosines are spread around 0.5 to be read as log odds.
+    """
+    tokens = F.normalize(embedding, dim=0)
+    place = (prompted.points * (tokens.shape[-1] / image_size)).long()
+    asked = tokens[:, place[:, 1], place[:, 0]]  # [D, B]
+    odds = 10 * (torch.einsum("db,dhw->bhw", asked, tokens) - 0.5)
+    target = F.pad(prompted.targets, (0, 0, 0, -prompted.targets.shape[1] % 4))
+    target = F.avg_pool2d(target, 4)
+    return balanced(odds[:, : target.shape[1], : target.shape[2]], target).mean()
 
 
 def balanced(logits: Tensor, target: Tensor) -> Tensor:
@@ -196,18 +219,29 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
 
 @torch.no_grad()
 def start_near(model: nn.Module, settings: Settings) -> None:
-    """Let every prompt look at its own place from the first step on, in place.
+    """Let like look at like from the first step on, in place.
 
-    Keys of the image and queries of the prompts hold the same random waves of their positions; with
-    one matrix for both their product is largest where the positions agree. Left to itself training
-    spends hundreds of steps on finding that out.
+    Image and prompts carry the same random waves of their positions, and prompts soon the features
+    of their place; with one matrix for queries and keys their product is largest where both agree.
+    Left to itself training spends thousands of steps on finding that out.
     """
     model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= settings.position_scale
     transformer = model.mask_decoder.transformer
-    attentions = [layer.cross_attn_token_to_image for layer in transformer.layers]
-    for attention in [*attentions, transformer.final_attn_token_to_image]:
+    inward = [layer.cross_attn_token_to_image for layer in transformer.layers]
+    outward = [layer.cross_attn_image_to_token for layer in transformer.layers]
+    for attention in [*inward, transformer.final_attn_token_to_image]:
         attention.k_proj.weight.mul_(settings.nearness)
         attention.q_proj.weight.copy_(attention.k_proj.weight)
+        nn.init.orthogonal_(attention.v_proj.weight)  # what is found is handed on
+        attention.out_proj.weight.copy_(attention.v_proj.weight.T)
+    for attention in outward:
+        attention.k_proj.weight.mul_(settings.nearness)
+        attention.q_proj.weight.copy_(attention.k_proj.weight)
+    decoder = model.mask_decoder
+    for part in (decoder.output_hypernetworks_mlps, decoder.output_upscaling):
+        for layer in part.modules():
+            if isinstance(layer, nn.Linear | nn.ConvTranspose2d):
+                layer.weight.mul_(settings.loudness)
 
 
 def rate_at(step: int, settings: Settings) -> float:
@@ -221,16 +255,17 @@ def rate_at(step: int, settings: Settings) -> float:
 def train(model: nn.Module, pictures: Sequence[Picture], seed: int, settings: Settings) -> None:
     """Train the model in place, saying now and then how it goes."""
     rng = np.random.default_rng(seed)
-    start_near(model.train(), settings)
     optimizer = torch.optim.AdamW(
-        model.parameters(), settings.lr, weight_decay=settings.weight_decay
+        [each for each in model.parameters() if each.requires_grad],
+        settings.lr,
+        weight_decay=settings.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, settings))
     start_s, losses, ious = time.monotonic(), [], []
     for step in range(1, settings.steps + 1):
         chosen = rng.integers(len(pictures), size=settings.images)
         batch = [draw(pictures[i], settings, rng) for i in chosen]
-        loss, iou = loss_of(model, batch, settings.sharpness)
+        loss, iou = loss_of(model, batch, settings)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -254,14 +289,20 @@ def train(model: nn.Module, pictures: Sequence[Picture], seed: int, settings: Se
 @click.option("--city-seed", default=1000, help="Of the first city; each scene has a city.")
 @click.option("--scenes", default=16, help="That many cities, the first scene of each.")
 @click.option("--steps", default=Settings.steps, help="Of one image each.")
-def main(out: Path, seed: int, city_seed: int, scenes: int, steps: int) -> None:
+@click.option("--start", type=Path, help="File whose image encoder is taken over and kept.")
+def main(out: Path, seed: int, city_seed: int, scenes: int, steps: int, start: Path | None) -> None:
     """Train the tiny SAM on the true segments of made-up cities and write its weights."""
     from pipeline.superpixels.sam import build
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # squares of tiny gradients made a step ten times slower
     torch.manual_seed(seed)
-    model = build(TINY)
+    model = build(TINY).train()
+    start_near(model, Settings())
+    if start:
+        state = {k: v for k, v in read_tensors(start).items() if k.startswith("image_encoder.")}
+        model.load_state_dict(state, strict=False)
+        model.image_encoder.requires_grad_(False)
     count = sum(parameter.numel() for parameter in model.parameters())
     pictures = draw_pictures(city_seed, scenes, TIMES_S)
     print(f"{len(pictures)} pictures, {count / 1e6:.2f} million parameters", file=sys.stderr)
