@@ -1,5 +1,6 @@
 """The tiny city on disk: complete, repeatable, and geometrically what its tables say."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
+from pipeline.synthetic import write
 from pipeline.synthetic.nuscenes_names import CATEGORIES
 from pipeline.synthetic.write import SIZES, VERSION, synthesize
 from tests.pipeline.synthetic.city_tables import City, train_ids
@@ -73,8 +75,6 @@ def test_refusals(city, tmp_path):
 
 
 def test_failure_leaves_nothing(tmp_path, monkeypatch):
-    from pipeline.synthetic import write
-
     def fail(root, *_):
         (root / "half").write_text("")
         raise RuntimeError("disk full")
@@ -83,6 +83,21 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="disk full"):
         synthesize(tmp_path / "city", "tiny", 0)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_command_left_is_removed_and_what_is_being_made_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "_write_city", lambda *_: None)
+    for name in ("dead", "alive", "young"):
+        folder = tmp_path / f".city.{name}.partial"
+        (folder / "samples").mkdir(parents=True)
+        if name != "young":
+            os.utime(folder, (0, 0))
+    alive = os.open(tmp_path / ".city.alive.partial", os.O_RDONLY)
+    fcntl.flock(alive, fcntl.LOCK_EX)
+    write.synthesize(tmp_path / "city", "tiny", 0)
+    os.close(alive)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".city.alive.partial", ".city.young.partial", "city"]
 
 
 def test_tables_hang_together(tiny, city):
