@@ -6,8 +6,8 @@ Both do the same frames in turns. The floor reads every file, decodes and shrink
 encodes them as JPEG and compresses the same chunks with the same codec into one file; the stage
 also checks, derives rings, shards, hashes and writes markers. Seconds are processor time of one
 process, so that other work on the machine does not count. Then the same scans again and again, as
-many as make 8 blocks, with one and with two local workers, in turns: frames/s between the first and
-the last block done.
+many as make 10 blocks, with one and with two local workers and with two serial processes, in turns:
+frames/s between the first and the last block done.
 """
 
 import argparse
@@ -31,6 +31,8 @@ from pipeline.index import build_index, write_index
 from pipeline.making import COMPRESSION_LEVEL
 from pipeline.manifest import load_manifest, resolve_version
 from pipeline.stage import Place, StageName, prepare
+
+NUM_BLOCKS = 10
 
 
 def blank(arrays, count: int) -> dict[str, np.ndarray]:
@@ -89,16 +91,23 @@ def repeat_drive(root: Path, out: Path, num_frames: int) -> None:
 
 
 def compare_workers(dataset: str, root: Path, rounds: int) -> None:
-    """Print the rate of one and of two local workers."""
-    rates: dict[str, list[float]] = {"local:1": [], "local:2": []}
+    """Print the rates of one worker, two workers, and two serial processes."""
+    ways = {
+        "one worker": [["--scheduler", "local:1"]],
+        "two workers": [["--scheduler", "local:2"]],
+        "two serial processes": [["--shard", "0/2"], ["--shard", "1/2"]],
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as name:
-        repeat_drive(root, Path(name), 8 * STAGES["frames"].frames_per_block)
+        repeat_drive(root, Path(name), NUM_BLOCKS * STAGES["frames"].frames_per_block)
         what = ["--dataset", dataset, "--root", name, "--stage", "frames"]
         for _ in range(rounds):
-            for scheduler, found in rates.items():
-                found.append(measure_rate(what, [["--scheduler", scheduler]]).steady)
-    one, two = (statistics.median(found) for found in rates.values())
-    print(f"one worker {one:.1f}, two workers {two:.1f} frames/s: {two / one:.2f} times")
+            for way, commands in ways.items():
+                rates[way].append(measure_rate(what, commands).steady)
+    middle = {way: statistics.median(found) for way, found in rates.items()}
+    print(", ".join(f"{way} {rate:.1f}" for way, rate in middle.items()), "frames/s")
+    one, two, serial = middle.values()
+    print(f"two workers / one = {two / one:.2f}, / two serial = {two / serial:.2f} (reach 0.95)")
 
 
 def main() -> None:
