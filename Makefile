@@ -144,6 +144,10 @@ demo: env  ## everything once on the synthetic city, ends with the path of repor
 bench: env  ## side-by-side timings
 	@$(PY) -m benchmarks.engines
 	@$(PY) -m benchmarks.superpixels
+	@$(PY) -m benchmarks.projection
+	@$(PY) -m benchmarks.segments
+	@$(PY) -m benchmarks.nuscenes_index
+	@$(PY) -m benchmarks.frames
 	@$(PY) -m benchmarks.cluster
 	@$(PY) -m benchmarks.panoptic
 	@$(PY) -m benchmarks.loader

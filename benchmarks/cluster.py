@@ -38,18 +38,17 @@ from pipeline.synthetic.write import synthesize
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast stage superpixels went."""
+    """How fast a stage went."""
 
     steady: float  # frames/s between the first and the last block done
     wall_s: float  # of the commands
 
 
-def measure_rate(city: Path, commands: list[list[str]]) -> Rate:
-    """Run commands at once on fresh stores of a city and return their common rate."""
+def measure_rate(what: list[str], commands: list[list[str]]) -> Rate:
+    """Run commands at once on fresh stores and return their common rate; `what` goes to all."""
     with tempfile.TemporaryDirectory() as folder:
         start_s = time.perf_counter()
-        words = [sys.executable, "-m", "pipeline", "run", "--root", str(city), "--stores", folder]
-        words += ["--stage", "superpixels", "--source", "slic"]
+        words = [sys.executable, "-m", "pipeline", "run", "--stores", folder, *what]
         running = [
             subprocess.Popen([*words, *more], stderr=subprocess.DEVNULL) for more in commands
         ]
@@ -70,10 +69,11 @@ def compare_throughput(city: Path, rounds: int) -> None:
         "two serial processes": [["--shard", "0/2"], ["--shard", "1/2"]],
         "local:2": [["--scheduler", "local:2"]],
     }
+    what = ["--dataset", "synthetic", "--root", str(city), "--stage", "superpixels"]
     rates: dict[str, list[Rate]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, commands in ways.items():
-            rates[name].append(measure_rate(city, commands))
+            rates[name].append(measure_rate(what, commands))
     steady = {name: statistics.median(r.steady for r in found) for name, found in rates.items()}
     for name, found in rates.items():
         wall_s = statistics.median(r.wall_s for r in found)

@@ -5,7 +5,9 @@
 Both do the same frames in turns. The floor reads every file, decodes and shrinks the images,
 encodes them as JPEG and compresses the same chunks with the same codec into one file; the stage
 also checks, derives rings, shards, hashes and writes markers. Seconds are processor time of one
-process, so that other work on the machine does not count. Ends with floor / stage.
+process, so that other work on the machine does not count. Then the same scans again and again, as
+many as make 10 blocks, with one and with two local workers and with two serial processes, in turns:
+frames/s between the first and the last block done.
 """
 
 import argparse
@@ -18,15 +20,19 @@ import cv2
 import numpy as np
 from numcodecs.zstd import compress
 
+from benchmarks.cluster import measure_rate
 from benchmarks.recordings import DATA
 from pipeline import graph
 from pipeline.blocks import write_block
 from pipeline.geometry import store_size
+from pipeline.graph import STAGES
 from pipeline.image import decode_image, encode_jpeg, resize_image
 from pipeline.index import build_index, write_index
 from pipeline.making import COMPRESSION_LEVEL
 from pipeline.manifest import load_manifest, resolve_version
 from pipeline.stage import Place, StageName, prepare
+
+NUM_BLOCKS = 10
 
 
 def blank(arrays, count: int) -> dict[str, np.ndarray]:
@@ -70,6 +76,40 @@ def run_floor(context: graph.Context, arrays, rows: range, out: Path) -> float:
     return time.process_time() - start
 
 
+def repeat_drive(root: Path, out: Path, num_frames: int) -> None:
+    """Make a KITTI drive of links to the files of sequence 00, over and over."""
+    drive, copy = root / "sequences" / "00", out / "sequences" / "00"
+    scans = sorted(path.stem for path in (drive / "velodyne").iterdir())
+    for folder in (path for path in drive.iterdir() if path.is_dir()):
+        (copy / folder.name).mkdir(parents=True)
+        files = {path.stem: path for path in folder.iterdir()}
+        for number in range(num_frames):
+            if source := files.get(scans[number % len(scans)]):
+                link = copy / folder.name / f"{number:06d}{source.suffix}"
+                link.symlink_to(source.resolve())
+    (copy / "calib.txt").write_text((drive / "calib.txt").read_text())
+
+
+def compare_workers(dataset: str, root: Path, rounds: int) -> None:
+    """Print the rates of one worker, two workers, and two serial processes."""
+    ways = {
+        "one worker": [["--scheduler", "local:1"]],
+        "two workers": [["--scheduler", "local:2"]],
+        "two serial processes": [["--shard", "0/2"], ["--shard", "1/2"]],
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as name:
+        repeat_drive(root, Path(name), NUM_BLOCKS * STAGES["frames"].frames_per_block)
+        what = ["--dataset", dataset, "--root", name, "--stage", "frames"]
+        for _ in range(rounds):
+            for way, commands in ways.items():
+                rates[way].append(measure_rate(what, commands).steady)
+    middle = {way: statistics.median(found) for way, found in rates.items()}
+    print(", ".join(f"{way} {rate:.1f}" for way, rate in middle.items()), "frames/s")
+    one, two, serial = middle.values()
+    print(f"two workers / one = {two / one:.2f}, / two serial = {two / serial:.2f} (reach 0.95)")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -77,6 +117,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=DATA / "semantickitti")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--limit", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2, help="rounds with workers, 0 = none")
     options = parser.parse_args()
     if not options.root.is_dir():
         print(f"frames: left out, no recordings at {options.root}; give --root")
@@ -99,7 +140,9 @@ def main() -> None:
             seconds["floor"].append(run_floor(context, job.arrays, rows, Path(name) / "floor"))
     stage, floor = (statistics.median(seconds[what][1:]) for what in ("stage", "floor"))
     print(f"{len(rows)} frames: stage {stage:.2f} s, floor {floor:.2f} s of one core")
-    print(f"floor / stage = {floor / stage:.0%}")
+    print(f"floor / stage = {floor / stage:.0%} (reach 80 %)")
+    if options.workers:
+        compare_workers(options.dataset, options.root, options.workers)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Tables are made up at the size of v1.0-trainval: 850 scenes with the real names,
 sample 77 rows of sample_data and ego_pose (10 scans, 6 images of each of 6 cameras, 31 radar
 sweeps), and keyframe scans as sparse files. There are no boxes or instances, which spares the
 devkit 1.2 million records that the index never opens. Each side runs in a process of its own, one
-after the other; memory is the process's peak (imports included). Tables take 2.0 GB of disk.
+after the other; memory is the process's peak (imports included). Tables take 2.1 GB of disk.
 """
 
 import argparse

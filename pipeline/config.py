@@ -61,7 +61,8 @@ def _replace(config: C, key: str, path: list[str], text: str) -> C:
     if name not in hints:
         near = difflib.get_close_matches(name, hints, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(f"--set {key}: unknown key '{name}'; {hint}keys here: {', '.join(hints)}")
+        keys = f"keys here: {', '.join(hints)}" if hints else "there is nothing to set here"
+        raise UserError(f"--set {key}: unknown key '{name}'; {hint}{keys}")
     current = getattr(config, name)
     if len(path) > 1:
         if not dataclasses.is_dataclass(current):

@@ -5,6 +5,7 @@ One store per stage (and source or settings), frames along axis 0, one shard per
 """
 
 import itertools
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,12 @@ def open_store(path: Path) -> Store:
         UserError: no store there, not one of ours, or one of another schema version.
     """
     if not path.is_dir():
-        stage = path.name.split(".")[0].split("-")[0]
-        raise UserError(f"{path}: store must exist, got nothing; run 'make stage STAGE={stage}'")
+        stage = re.split("[.@-]", path.name)[0]
+        known = stage in ("frames", "superpixels", "projections", "segments")
+        advice = (
+            f"run 'make stage STAGE={stage}'" if known else "give stores/<data set>/<name>.zarr"
+        )
+        raise UserError(f"{path}: store must exist, got nothing; {advice}")
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3)
         version = group.attrs["header"]["schema_version"]

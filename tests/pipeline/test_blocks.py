@@ -217,3 +217,12 @@ def test_markers_without_a_store_count_for_nothing(store):
     store.marker_path(0).write_text("{}")
     again = open_or_create(store.path, HEADER, ARRAYS, {"cameras": ["a"]})
     assert not again.marker_path(0).exists()
+
+
+@pytest.mark.parametrize(
+    "name, advice",
+    [("superpixels-slic@few", "make stage STAGE=superpixels"), ("nothing", "give stores/")],
+)
+def test_a_store_that_is_not_there_names_a_command_that_exists(tmp_path, name, advice):
+    with pytest.raises(UserError, match=f"store must exist, got nothing; .*{advice}"):
+        open_store(tmp_path / f"{name}.zarr")

@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.config import config_hash, differences, override, to_plain
 from pipeline.errors import UserError
+from pipeline.stage import NoConfig
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,8 @@ def test_hash_follows_content_only():
 def test_differences_name_the_leaf():
     lines = differences(to_plain(Recipe()), to_plain(Recipe(optimizer=Optimizer(lr=0.1))))
     assert lines == ["optimizer.lr: 0.5 -> 0.1"]
+
+
+def test_a_config_without_keys_says_so():
+    with pytest.raises(UserError, match="unknown key 'x'; there is nothing to set here"):
+        override(NoConfig(), ["x=1"])

@@ -1,5 +1,6 @@
 """The tiny city on disk: complete, repeatable, and geometrically what its tables say."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from pipeline.errors import UserError
+from pipeline.synthetic import write
 from pipeline.synthetic.find import find_city
 from pipeline.synthetic.lidars import LIDARS
 from pipeline.synthetic.nuscenes_names import CATEGORIES
@@ -140,8 +142,6 @@ def test_refusals(city, tmp_path):
 
 
 def test_failure_leaves_nothing(tmp_path, monkeypatch):
-    from pipeline.synthetic import write
-
     def fail(root, *_):
         (root / "half").write_text("")
         raise RuntimeError("disk full")
@@ -150,6 +150,21 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="disk full"):
         synthesize(tmp_path / "city", "tiny", 0)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_command_left_is_removed_and_what_is_being_made_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "_write_city", lambda *_: None)
+    for name in ("dead", "alive", "young"):
+        folder = tmp_path / f".city.{name}.partial"
+        (folder / "samples").mkdir(parents=True)
+        if name != "young":
+            os.utime(folder, (0, 0))
+    alive = os.open(tmp_path / ".city.alive.partial", os.O_RDONLY)
+    fcntl.flock(alive, fcntl.LOCK_EX)
+    write.synthesize(tmp_path / "city", "tiny", 0)
+    os.close(alive)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".city.alive.partial", ".city.young.partial", "city"]
 
 
 def test_tables_hang_together(tiny, city):
