@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.city_gain import PRETRAIN, PROBE, SEEDS
-from benchmarks.steps import Step, run_missing, sets, spread
+from benchmarks.steps import Step, run_missing, run_tool, sets, spread
+from eval.matrix import parse_shard
 from eval.results import read_result
 from eval.robustness import read_robustness
 
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     places = Places(options.work, options.size, options.engine, options.limit)
+    parse_shard(options.shard)
     if not options.table:
         run_missing([list(prepare(places))])
     if not options.table and not options.prepare:
@@ -153,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.city_gain import PRETRAIN, PROBE, SEEDS
-from benchmarks.steps import Step, run_missing, sets, spread
+from benchmarks.steps import Step, run_missing, run_tool, sets, spread
+from eval.matrix import parse_shard
 from eval.results import read_result
 
 STARTS = {"random": None, "SLidR": "slidr_small", "Seal": "seal_small"}  # name -> recipe
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     places = Places(options.work, options.size, options.engine)
+    parse_shard(options.shard)
     if not options.table:
         run_missing([list(prepare(places))])
     if not options.table and not options.prepare:
@@ -130,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

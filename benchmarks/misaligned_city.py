@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.steps import run_tool
 from pipeline.errors import check
 from pipeline.files import write_atomically
 
@@ -110,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

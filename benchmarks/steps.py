@@ -7,9 +7,12 @@ commands that are missing, run one by one. Jobs of one benchmark can be shared a
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from eval.matrix import parse_shard
+from pipeline.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,25 @@ def run_missing(jobs: Sequence[Sequence[Step]], shard: str = "0/1") -> None:
         shard: 'i/n': every n-th job, from the i-th.
 
     Raises:
-        subprocess.CalledProcessError: a command failed.
+        SystemExit: a command failed, which has said why.
+        UserError: no such shard.
     """
-    number, count = map(int, shard.split("/"))
+    number, count = parse_shard(shard)
     for step in (step for job in jobs[number::count] for step in job):
         if step.done is None or not step.done.exists():
             print("python -m", *step.command, flush=True)
-            subprocess.run([sys.executable, "-m", *step.command], check=True)
+            done = subprocess.run([sys.executable, "-m", *step.command])
+            if done.returncode:
+                sys.exit(done.returncode)
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a program; what a user got wrong is one line and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def sets(settings: Iterable[str]) -> list[str]:

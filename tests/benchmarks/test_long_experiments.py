@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import city_timing, city_transfer
-from benchmarks.steps import Step, run_missing, spread
+from benchmarks import city_timing, city_transfer, misaligned_city
+from benchmarks.steps import Step, run_missing, run_tool, spread
 from eval.__main__ import main as eval_main
 from eval.probes.table import PROBES
 from eval.results import write_result
@@ -77,6 +77,25 @@ def test_done_steps_are_left_out(tmp_path, capfd):
     steps = [Step(("platform",), there), Step(("platform",), tmp_path / "missing")]
     run_missing([steps, steps], "1/2")
     assert capfd.readouterr().out.count("python -m platform") == 1
+
+
+def test_a_failing_command_ends_the_benchmark_with_its_code(tmp_path, capfd):
+    steps = [Step(("no_such_module",)), Step(("platform",))]
+    with pytest.raises(SystemExit) as stop:
+        run_missing([steps])
+    assert stop.value.code == 1 and capfd.readouterr().out.count("python -m") == 1
+
+
+@pytest.mark.parametrize("module", [city_timing, city_transfer, misaligned_city])
+def test_bad_input_is_one_clear_line(module, monkeypatch, capfd, tmp_path):
+    """A shard that is none is refused before anything is made; so is a city that is not there."""
+    monkeypatch.chdir(tmp_path)
+    words = ["--root", "none", "--out", "x"] if module is misaligned_city else ["--shard", "2/2"]
+    monkeypatch.setattr("sys.argv", ["benchmark", *words])
+    with pytest.raises(SystemExit) as stop:
+        run_tool(module.main)
+    assert stop.value.code == 2 and not list(tmp_path.iterdir())
+    assert capfd.readouterr().err.startswith("error: ")
 
 
 def test_tables_from_results(tmp_path):

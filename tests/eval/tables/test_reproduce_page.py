@@ -50,7 +50,7 @@ def test_every_number_is_the_published_one():
                 if row.dataset == "Synth4D" and row.protocol in names and row.method == method
                 and REPOSITORIES[1] in row.source
             }  # fmt: skip
-        expected = f"{printed.pop():.2f}" if printed else "\u2013"
+        expected = f"{printed.pop():.2f}" if printed else "-"
         assert value == expected, (method, dataset, split)
 
 
