@@ -35,6 +35,8 @@ NUM_IMAGES = 6
 CELL_HEIGHT, CELL_WIDTH = 16, 26  # px of a superpixel: 14 x 16 of them on 224 x 416
 PAIRS_PER_IMAGE = 3000  # of some 30,000 points, those that a camera sees
 TRAIN_SAMPLES = 28130 * 600 // 700  # keyframes of nuScenes' 700 training scenes, share of 600
+REAL = ("teacher.weights=none",)  # random weights take the same time
+TINY = (*REAL, "augment.height=56", "augment.width=104")
 EPOCHS = 50
 TARGET = 0.9  # networks' share of the step
 CONTESTANTS = (("minkowski", "fp32"), ("native", "fp32"), ("native", "bf16"))
@@ -186,7 +188,7 @@ def shares(step: Step, rounds: int) -> dict[str, float]:
 
 def compare(points: Path, num_samples: int, rounds: int, device: torch.device, tiny: bool) -> None:
     """Print the figures of one batch size."""
-    recipe = override(load_recipe("seal_small" if tiny else "seal"), ["teacher.weights=none"])
+    recipe = override(load_recipe("seal_small" if tiny else "seal"), TINY if tiny else REAL)
     batch = make_batch(points, num_samples, recipe).to(device)
     num_voxels = sum(len(each.features) for each in batch.frames)
     print(f"\n{num_samples} sample(s), {num_voxels} voxels, {len(batch.images)} images")

@@ -99,11 +99,11 @@ def check_versions(nvcc: str, torch_cuda: str | None) -> None:
 
 def main(cuda_home: str) -> str:
     """Return the line to print."""
-    import torch
-
     release = re.search(r"release (\d+\.\d+)", nvcc_says(cuda_home, "--version"))
     if release is None:
         raise ValueError(f"{cuda_home}/bin/nvcc must print its release, got none; reinstall it")
+    import torch
+
     check_versions(release[1], torch.version.cuda)
     wanted = os.environ.get("TORCH_CUDA_ARCH_LIST", "")
     known = nvcc_says(cuda_home, "--list-gpu-arch")
