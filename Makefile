@@ -141,6 +141,8 @@ bench: env  ## side-by-side timings
 	@$(PY) -m benchmarks.superpixels
 	@$(PY) -m benchmarks.cluster
 	@$(PY) -m benchmarks.panoptic
+	@$(PY) -m benchmarks.sam
+	@$(PY) -m benchmarks.sam --quality
 
 lint: env  ## ruff format and ruff check
 	@$(VENV)/bin/ruff format --check .

@@ -233,6 +233,16 @@ def test_stage_one_stores_ids_and_says_how_many(city, small, tmp_path, capfd):
     assert not {"checkpoint", "compile", "images_per_batch", "prompts_per_batch"} & config.keys()
 
 
+@pytest.mark.slow
+def test_the_city_runs_with_the_model_that_ships(city, command, tmp_path):
+    outcome = command("pipeline", "run", "--root", city, "--stores", tmp_path, "--source", "sam",
+                      "--stage", "superpixels", env={"SAM_CHECKPOINT": ""})  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    store = open_store(next(tmp_path.glob("*/superpixels-sam.zarr")))
+    counts = np.concatenate([store.read("num_segments", row) for row in range(8)])
+    assert np.median(counts) >= 3
+
+
 def test_dry_run_times_a_few_images_and_makes_nothing(city, small, tmp_path, capfd):
     run(city, tmp_path, "--set", f"checkpoint={small}", *FEW, "--dry-run")
     said = capfd.readouterr().err
