@@ -187,8 +187,17 @@ def train(model: nn.Module, pictures: Sequence[Picture], seed: int, settings: Se
 @click.option("--city-seed", default=1000, help="Of the first city; each scene has a city.")
 @click.option("--scenes", default=16, help="That many cities, the first scene of each.")
 @click.option("--steps", default=Settings.steps, help="Of one image each.")
-@click.option("--start", type=Path, help="File whose image encoder is taken over and kept.")
-def main(out: Path, seed: int, city_seed: int, scenes: int, steps: int, start: Path | None) -> None:
+@click.option("--start", type=Path, help="File to go on from; its image encoder stays as it is.")
+@click.option("--new-decoder", is_flag=True, help="Take only the image encoder from --start.")
+def main(
+    out: Path,
+    seed: int,
+    city_seed: int,
+    scenes: int,
+    steps: int,
+    start: Path | None,
+    new_decoder: bool,
+) -> None:
     """Train the tiny SAM on the true segments of made-up cities and write its weights."""
     from pipeline.superpixels.sam import build
 
@@ -198,7 +207,8 @@ def main(out: Path, seed: int, city_seed: int, scenes: int, steps: int, start: P
     model = build(TINY).train()
     start_near(model, Settings())
     if start:
-        state = {k: v for k, v in read_tensors(start).items() if k.startswith("image_encoder.")}
+        part = "image_encoder." if new_decoder else ""
+        state = {k: v for k, v in read_tensors(start).items() if k.startswith(part)}
         model.load_state_dict(state, strict=False)
         model.image_encoder.requires_grad_(False)
     count = sum(parameter.numel() for parameter in model.parameters())
