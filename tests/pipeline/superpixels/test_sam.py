@@ -146,6 +146,11 @@ def test_where_a_checkpoint_is_looked_for(no_weights, small, tmp_path, monkeypat
 def test_the_city_has_a_model_of_its_own(monkeypatch):
     assert sam.for_dataset(sam.Config(), "nuscenes") == sam.Config()
     assert sam.for_dataset(sam.Config(), "synthetic").checkpoint.endswith("tiny_sam.safetensors")
+    assert (
+        sam.for_dataset(sam.Config(), "synthetic").stability
+        == checkpoint.TINY_THRESHOLDS["stability"]
+    )
+    assert sam.for_dataset(sam.Config(stability=0.9), "synthetic").stability == 0.9
     given = sam.Config(checkpoint="mine")
     assert sam.for_dataset(given, "synthetic") == given
     monkeypatch.setenv("SAM_CHECKPOINT", "mine")
