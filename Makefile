@@ -151,6 +151,8 @@ bench: env  ## side-by-side timings
 	@$(PY) -m benchmarks.cluster
 	@$(PY) -m benchmarks.panoptic
 	@$(PY) -m benchmarks.loader
+	@$(PY) -m benchmarks.sam
+	@$(PY) -m benchmarks.sam --quality
 
 bench-gpu: env  ## the same on a GPU: engines, the full Seal step, SAM (SAM_CHECKPOINT=...)
 	@$(PY) -m benchmarks.gpu_engines

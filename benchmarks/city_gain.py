@@ -3,7 +3,7 @@
     make synthetic SIZE=full
     make superpixels DATASET=synthetic VERSION=full [VFM=slic]
     and `make stage STAGE=superpixels DATASET=synthetic VERSION=full` for each of
-        VFM=oracle, and VFM=oracle@cut ARGS='--set split_above=0.02'
+        VFM=oracle, VFM=sam, and VFM=oracle@cut ARGS='--set split_above=0.02'
     python -m benchmarks.city_gain [--shard 0/2] [--only seal-slic,random]      runs what is missing
     python -m benchmarks.city_gain --table                                      prints the table
 
@@ -80,6 +80,7 @@ CELLS = (
         pretrain=(NO_WEIGHTS,),
     ),
     Cell("seal-oracle", "Seal, true object masks", source="oracle"),
+    Cell("seal-sam", "Seal, tiny SAM, which has seen synthetic instance masks", source="sam"),
     Cell("seal-shuffled", "Seal, control: pairs shuffled", pretrain=("shuffle_pairs=true",)),
     Cell("seal-rgb", "Seal, control: raw RGB as the teacher", pretrain=RAW_RGB),
     Cell(

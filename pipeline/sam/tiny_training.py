@@ -27,7 +27,8 @@ from pipeline.errors import run_main
 from pipeline.progress import Progress
 from pipeline.sam.decode import draw as draw_masks
 from pipeline.sam.decode import rate, share
-from pipeline.sam.shape import SamShape
+from pipeline.sam.tiny_losses import balanced, dice, likeness, overlap
+from pipeline.sam.tiny_start import TINY, Settings, start_near
 from pipeline.synthetic.scene import draw_drive
 from pipeline.synthetic.sensors import draw_rig, take_picture
 from pipeline.synthetic.write import VERSION
@@ -36,43 +37,6 @@ from pipeline.tensor_files import read_tensors
 HEIGHT, WIDTH = 234, 416  # of the demo city's images
 BILINEAR = Image.Resampling.BILINEAR
 TIMES_S = (0.5, 2.5)  # at which a scene is looked at
-
-TINY = SamShape(
-    width=96,
-    depth=4,
-    heads=3,
-    mlp_ratio=4.0,
-    patch=8,
-    grid=26,
-    window=13,
-    global_blocks=(1, 3),
-    dim=64,
-    mask_channels=16,
-    masks=3,
-    decoder_depth=2,
-    decoder_mlp=256,
-    iou_depth=3,
-    iou_width=64,
-)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How it is trained; all are our choices."""
-
-    steps: int = 800
-    images: int = 1  # per step
-    prompts: int = 16  # per image
-    lr: float = 1e-3  # AdamW, highest
-    warmup: int = 20  # steps
-    weight_decay: float = 0.01
-    sharpness: float = 2.0  # logits are this much steeper than the loss needs: stability of edges
-    min_pixels: int = 12  # smallest segment that is asked for by name
-    zoom: float = 1.4  # largest
-    position_scale: float = 1.5  # frequencies of positions against the package's
-    nearness: float = 2.0  # how sharply prompts look at where they are before any training
-    loudness: float = 2.4  # of the layers that make masks: sqrt(6), from torch's start to He's
-    likeness: float = 1.0  # weight of the loss on the embedding itself
 
 
 @dataclass(frozen=True)
@@ -171,77 +135,11 @@ def loss_of(
         masks = balanced(soft, target) + dice(soft, target)
         iou = overlap(logits.detach() > 0, target > 0.5)
         rating = F.mse_loss(rated.iou, iou)
-        alike = likeness(embedding, prompted, model.image_encoder.img_size)
+        alike = likeness(embedding, prompted.points, prompted.targets, model.image_encoder.img_size)
         loss = (masks.amin(1) + masks.mean(1)).mean() / 2 + 2 * rating
         losses.append(loss + settings.likeness * alike)
         chosen.append(iou.gather(1, rated.iou.argmax(1, keepdim=True)))
     return torch.stack(losses).mean(), torch.cat(chosen).flatten()
-
-
-def likeness(embedding: Tensor, prompted: Prompted, image_size: int) -> Tensor:
-    """Return how badly tokens [D, g, g] like the one under a prompt say which share its segment.
-
-    Ours: it teaches the encoder within a few hundred steps what the masks' loss, at the other end
-    of the decoder, does not. Cosines are spread around 0.5 to be read as log odds.
-    """
-    tokens = F.normalize(embedding, dim=0)
-    place = (prompted.points * (tokens.shape[-1] / image_size)).long()
-    asked = tokens[:, place[:, 1], place[:, 0]]  # [D, B]
-    odds = 10 * (torch.einsum("db,dhw->bhw", asked, tokens) - 0.5)
-    target = F.pad(prompted.targets, (0, 0, 0, -prompted.targets.shape[1] % 4))
-    target = F.avg_pool2d(target, 4)
-    return balanced(odds[:, : target.shape[1], : target.shape[2]], target).mean()
-
-
-def balanced(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the cross entropy [B, 3] of masks [B, 3, h, w], inside and outside weighing the same.
-
-    Not the published focal loss: with that a network of few steps learns to answer nothing at all.
-    """
-    error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    inside = (error * target).sum((-2, -1)) / target.sum((-2, -1)).clamp(min=1)
-    outside = 1 - target
-    return (inside + (error * outside).sum((-2, -1)) / outside.sum((-2, -1)).clamp(min=1)) / 2
-
-
-def dice(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the dice loss [B, 3] of masks [B, 3, h, w]."""
-    share = logits.sigmoid()
-    both, either = (share * target).sum((-2, -1)), (share + target).sum((-2, -1))
-    return 1 - (2 * both + 1) / (either + 1)
-
-
-def overlap(first: Tensor, second: Tensor) -> Tensor:
-    """Return the intersection over union of masks [..., h, w]."""
-    both = (first & second).sum((-2, -1)).float()
-    return both / (first | second).sum((-2, -1)).clamp(min=1)
-
-
-@torch.no_grad()
-def start_near(model: nn.Module, settings: Settings) -> None:
-    """Let like look at like from the first step on, in place.
-
-    Image and prompts carry the same random waves of their positions, and prompts soon the features
-    of their place; with one matrix for queries and keys their product is largest where both agree.
-    Left to itself training spends thousands of steps on finding that out.
-    """
-    model.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix *= settings.position_scale
-    transformer = model.mask_decoder.transformer
-    inward = [layer.cross_attn_token_to_image for layer in transformer.layers]
-    outward = [layer.cross_attn_image_to_token for layer in transformer.layers]
-    for attention in [*inward, transformer.final_attn_token_to_image]:
-        attention.k_proj.weight.mul_(settings.nearness)
-        attention.q_proj.weight.copy_(attention.k_proj.weight)
-        nn.init.orthogonal_(attention.v_proj.weight)  # what is found is handed on
-        attention.out_proj.weight.copy_(attention.v_proj.weight.T)
-    for attention in outward:
-        attention.k_proj.weight.mul_(settings.nearness)
-        attention.q_proj.weight.copy_(attention.k_proj.weight)
-    decoder = model.mask_decoder
-    for part in (decoder.output_hypernetworks_mlps, decoder.output_upscaling):
-        for layer in part.modules():
-            if isinstance(layer, nn.Linear | nn.ConvTranspose2d):
-                layer.weight.mul_(settings.loudness)
 
 
 def rate_at(step: int, settings: Settings) -> float:
@@ -289,8 +187,17 @@ def train(model: nn.Module, pictures: Sequence[Picture], seed: int, settings: Se
 @click.option("--city-seed", default=1000, help="Of the first city; each scene has a city.")
 @click.option("--scenes", default=16, help="That many cities, the first scene of each.")
 @click.option("--steps", default=Settings.steps, help="Of one image each.")
-@click.option("--start", type=Path, help="File whose image encoder is taken over and kept.")
-def main(out: Path, seed: int, city_seed: int, scenes: int, steps: int, start: Path | None) -> None:
+@click.option("--start", type=Path, help="File to go on from; its image encoder stays as it is.")
+@click.option("--new-decoder", is_flag=True, help="Take only the image encoder from --start.")
+def main(
+    out: Path,
+    seed: int,
+    city_seed: int,
+    scenes: int,
+    steps: int,
+    start: Path | None,
+    new_decoder: bool,
+) -> None:
     """Train the tiny SAM on the true segments of made-up cities and write its weights."""
     from pipeline.superpixels.sam import build
 
@@ -300,7 +207,8 @@ def main(out: Path, seed: int, city_seed: int, scenes: int, steps: int, start: P
     model = build(TINY).train()
     start_near(model, Settings())
     if start:
-        state = {k: v for k, v in read_tensors(start).items() if k.startswith("image_encoder.")}
+        part = "image_encoder." if new_decoder else ""
+        state = {k: v for k, v in read_tensors(start).items() if k.startswith(part)}
         model.load_state_dict(state, strict=False)
         model.image_encoder.requires_grad_(False)
     count = sum(parameter.numel() for parameter in model.parameters())

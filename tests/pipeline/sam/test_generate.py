@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.image import decode_image
-from pipeline.sam.checkpoint import TINY_FILE
+from pipeline.sam.checkpoint import TINY_FILE, TINY_THRESHOLDS
 from pipeline.sam.generate import Found, Masks, paint
 from pipeline.sam.nms import keep_boxes
 from pipeline.sam.prompts import Crop, crops_of, grid_points
@@ -73,7 +73,9 @@ def test_equals_the_package_on_real_images(weights, window, small):
     if not found:
         pytest.skip("no recordings: set SELKIE_DATA")
     path = small if weights == "small" else WEIGHTS / TINY_FILE
-    settings = {"points_per_side": 16, "box_nms": 0.9} if weights == "small" else {}
+    settings = {"points_per_side": 12, "box_nms": 1.0, "predicted_iou": 0.5, "stability": 0.8}
+    if weights == "tiny":
+        settings = {"points_per_side": 12, **TINY_THRESHOLDS}
     for image in found[:2]:
         cut = decode_image(image)[: window[0], : window[1]]
         ours, theirs = both(path, cut, **settings)

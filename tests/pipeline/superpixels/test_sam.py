@@ -146,6 +146,11 @@ def test_where_a_checkpoint_is_looked_for(no_weights, small, tmp_path, monkeypat
 def test_the_city_has_a_model_of_its_own(monkeypatch):
     assert sam.for_dataset(sam.Config(), "nuscenes") == sam.Config()
     assert sam.for_dataset(sam.Config(), "synthetic").checkpoint.endswith("tiny_sam.safetensors")
+    assert (
+        sam.for_dataset(sam.Config(), "synthetic").stability
+        == checkpoint.TINY_THRESHOLDS["stability"]
+    )
+    assert sam.for_dataset(sam.Config(stability=0.9), "synthetic").stability == 0.9
     given = sam.Config(checkpoint="mine")
     assert sam.for_dataset(given, "synthetic") == given
     monkeypatch.setenv("SAM_CHECKPOINT", "mine")
@@ -231,6 +236,16 @@ def test_stage_one_stores_ids_and_says_how_many(city, small, tmp_path, capfd):
     config = store.header.config
     assert len(config["checkpoint_sha256"]) == 64 and config["predicted_iou"] == 0.5
     assert not {"checkpoint", "compile", "images_per_batch", "prompts_per_batch"} & config.keys()
+
+
+@pytest.mark.slow
+def test_the_city_runs_with_the_model_that_ships(city, command, tmp_path):
+    outcome = command("pipeline", "run", "--root", city, "--stores", tmp_path, "--source", "sam",
+                      "--stage", "superpixels", env={"SAM_CHECKPOINT": ""})  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    store = open_store(next(tmp_path.glob("*/superpixels-sam.zarr")))
+    counts = np.concatenate([store.read("num_segments", row) for row in range(8)])
+    assert np.median(counts) >= 3
 
 
 def test_dry_run_times_a_few_images_and_makes_nothing(city, small, tmp_path, capfd):
