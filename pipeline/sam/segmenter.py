@@ -21,7 +21,7 @@ from pipeline.sam.shape import SamShape
 from pipeline.tensor_files import torch_device
 from pipeline.types import Camera
 
-CPU_PROMPTS, GPU_PROMPTS = 8, 128  # on a CPU larger batches leave the cache: docs/benchmarks.md
+CPU_PROMPTS, GPU_PROMPTS = 2, 128  # on a CPU larger batches leave the cache: docs/benchmarks.md
 
 
 @dataclass(frozen=True)

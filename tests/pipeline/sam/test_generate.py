@@ -75,7 +75,7 @@ def test_equals_the_package_on_real_images(weights, window, small):
     path = small if weights == "small" else WEIGHTS / TINY_FILE
     settings = {"points_per_side": 12, "box_nms": 1.0, "predicted_iou": 0.5, "stability": 0.8}
     if weights == "tiny":
-        settings = {"points_per_side": 12, **TINY_THRESHOLDS}
+        settings = {"points_per_side": 12, "box_nms": 1.0, **TINY_THRESHOLDS}
     for image in found[:2]:
         cut = decode_image(image)[: window[0], : window[1]]
         ours, theirs = both(path, cut, **settings)

