@@ -48,6 +48,7 @@ class Store:
         self.attributes: dict[str, Any] = attributes
         self._arrays: dict[str, zarr.Array] = {}
         self._readers: dict[str, ChunkReader | None] = {}
+        self._recorded: dict[int, frozenset[str]] = {}  # arrays that a block was written with
         self._quarantined: dict[
             int, dict[int, str]
         ] = {}  # block -> row -> reason; done blocks only
@@ -144,7 +145,7 @@ class Store:
             fits = ChunkReader.fits(metadata)
             self._readers[name] = ChunkReader(self.path / name, metadata) if fits else None
         reader = self._readers[name]
-        if reader is None or not 0 <= row < reader.shape[0]:
+        if reader is None or not 0 <= row < reader.shape[0] or not self._has_block(name, row):
             return None
         if not where or not isinstance(where[0], int) or reader.num_parts == 1:
             found = reader.read(row, None)
@@ -154,6 +155,10 @@ class Store:
             return None
         found = reader.read(row, part)
         return None if found is None else np.asarray(found[(inside, *where[1:])])
+
+    def _has_block(self, name: str, row: int) -> bool:
+        """Return whether a frame's block has files of an array; not of one that was added later."""
+        return name in self._recorded[row // self.header.frames_per_block]
 
     def missing(self, row: int) -> str | None:
         """Return why a frame cannot be read ('block not done', 'quarantined: ...'), or None."""
@@ -165,6 +170,7 @@ class Store:
             if damage := self.damage(block, marker):  # a missing shard would read as zeros
                 return f"block {block} damaged ({damage})"
             self._quarantined[block] = {q["row"]: q["reason"] for q in marker["quarantined"]}
+            self._recorded[block] = frozenset(marker["bytes"])
         reason = self._quarantined[block].get(row)
         return f"quarantined ({reason})" if reason else None
 

@@ -5,12 +5,8 @@ the true segment of every pixel (16 bit, 1 .. n within the image, sky included),
 listing id, raw category (-1 = sky) and whether the segment is a countable object.
 """
 
-import fcntl
 import io
 import os
-import shutil
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +18,7 @@ from pipeline.errors import UserError, unknown_name
 from pipeline.files import write_atomically
 from pipeline.progress import Progress
 from pipeline.synthetic.lidars import DEFAULT, LIDARS, Lidar
+from pipeline.synthetic.making_folder import making_folder
 from pipeline.synthetic.nuscenes_names import RELEASE
 from pipeline.synthetic.nuscenes_tables import (
     Shot,
@@ -42,7 +39,6 @@ KEYFRAME_US = 500_000
 START_US = 1_600_000_000_000_000
 SCENE_US = 60_000_000
 JITTER_US = 400
-YOUNG_S = 10.0  # a folder this new may be about to be locked by who made it
 
 
 @dataclass(frozen=True)
@@ -91,11 +87,7 @@ def synthesize(root: Path, size: str, seed: int, lidar: str = DEFAULT) -> None:
     if _is_complete(root, wanted):
         return
     root.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(root)
-    partial = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{root.name}.", suffix=".partial"))
-    claim = os.open(partial, os.O_RDONLY)
-    fcntl.flock(claim, fcntl.LOCK_EX)  # let go of when this process ends, however it does
-    try:
+    with making_folder(root) as partial:
         _write_city(partial, SIZES[size], seed, LIDARS[lidar])
         write_atomically(partial / "city.json", orjson.dumps(wanted, option=orjson.OPT_INDENT_2))
         partial.chmod(0o755)  # mkdtemp gives 0700, which a shared file system's readers cannot open
@@ -105,27 +97,6 @@ def synthesize(root: Path, size: str, seed: int, lidar: str = DEFAULT) -> None:
             # Another process was first: the same city is as good, anything else is refused.
             if not _is_complete(root, wanted):
                 raise
-    finally:
-        os.close(claim)
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _remove_abandoned(root: Path) -> None:
-    """Remove what killed commands left of making this city; nobody holds their lock any more."""
-    for left in root.parent.glob(f".{root.name}.*.partial"):
-        try:
-            if time.time() - left.stat().st_mtime < YOUNG_S:
-                continue
-            handle = os.open(left, os.O_RDONLY)
-        except OSError:  # another command was faster
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
-        except OSError:  # being made now
-            pass
-        finally:
-            os.close(handle)
 
 
 def _is_complete(root: Path, wanted: dict) -> bool:
