@@ -25,7 +25,6 @@ import skimage.segmentation  # noqa: E402
 
 from pipeline.image import decode_image  # noqa: E402
 from pipeline.superpixels import slic  # noqa: E402
-from pipeline.synthetic.lidars import DEFAULT, LIDARS  # noqa: E402
 from pipeline.synthetic.scene import draw_drive  # noqa: E402
 from pipeline.synthetic.sensors import draw_rig, take_picture  # noqa: E402
 from pipeline.synthetic.write import VERSION  # noqa: E402
@@ -56,7 +55,7 @@ def city_pictures(count: int, height: int, width: int) -> list[tuple[np.ndarray,
     pictures = []
     for position in range(count):
         drive = draw_drive(50, position, "train", 2.0, VERSION)
-        rig = draw_rig(np.random.default_rng(position), height, width, LIDARS[DEFAULT])
+        rig = draw_rig(np.random.default_rng(position), height, width)
         camera = rig[1 + position % (len(rig) - 1)]
         pictures.append(take_picture(drive, camera, 1.0, height, width, position))
     return pictures

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.geometry import rigid, rotation_from_quaternion
-from pipeline.synthetic.lidars import Lidar
+from pipeline.synthetic.lidars import DEFAULT, LIDARS, Lidar
 from pipeline.synthetic.parts import Thing, box
 from pipeline.synthetic.scene import EGO, EGO_PIECE, Drive
 from pipeline.synthetic.shade import render, scan
@@ -79,7 +79,9 @@ def quaternion_from_yaw(yaw: float) -> np.ndarray:
     return np.array([math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)])
 
 
-def draw_rig(rng: np.random.Generator, height: int, width: int, lidar: Lidar) -> list[Mount]:
+def draw_rig(
+    rng: np.random.Generator, height: int, width: int, lidar: Lidar = LIDARS[DEFAULT]
+) -> list[Mount]:
     """Return the LiDAR and the cameras, each a little off its place (1 cm, 0.4 deg).
 
     Args:
