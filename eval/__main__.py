@@ -1,6 +1,7 @@
 """Commands of stage three: `python -m eval COMMAND --help`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # first: it sets OpenMP's threads before torch comes in
 from train.__main__ import device_option, store_options
@@ -8,6 +9,9 @@ from train.__main__ import device_option, store_options
 import click  # isort: skip
 
 from pipeline.errors import run_main  # isort: skip
+
+if TYPE_CHECKING:
+    from eval.predictor import Predictor
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -249,18 +253,12 @@ def robustness(
     **chosen,
 ) -> None:
     """Evaluate a probed or fine-tuned network on clean and 24 corrupted versions; mCE and mRR."""
-    from eval.predictor import load_predictor
     from eval.robustness import describe, run_robustness
     from pipeline.index import find_folder
-    from train.engines.table import default_engine
     from train.stores import StorePaths, Stores
-    from train.trainer import set_threads
 
-    set_threads()
     place = find_folder(stores, dataset, version)
-    path = _predictor_path(runs, dataset, place.name, **chosen)
-    predictor = load_predictor(path, engine or default_engine(device))
-    predictor.network.to(device)
+    predictor = _load_measured(runs, dataset, place.name, engine, device, **chosen)
     read = Stores(StorePaths(find_folder(stores, corrupted, None))) if corrupted else None
     opened = Stores(StorePaths(place))
     found, written = run_robustness(predictor, opened, limit, device, read, settings)
@@ -322,18 +320,13 @@ def view(
     **chosen,
 ) -> None:
     """Write predictions of validation frames as PNG, PLY and a rerun recording; no display."""
-    from eval.predictor import load_predictor
     from eval.scenes import view_frames
     from pipeline.index import find_folder
-    from train.engines.table import default_engine
     from train.stores import StorePaths, Stores
-    from train.trainer import set_threads
 
-    set_threads()
     place = find_folder(stores, dataset, version)
-    path = _predictor_path(runs, dataset, place.name, **chosen)
-    predictor = load_predictor(path, engine or default_engine())
-    folder = out or path.parents[1] / "view"
+    predictor = _load_measured(runs, dataset, place.name, engine, device, **chosen)
+    folder = out or predictor.path.parents[1] / "view"
     written, hint = view_frames(predictor, Stores(StorePaths(place)), frames, folder)
     for file in written:
         click.echo(file)
@@ -341,24 +334,32 @@ def view(
         click.echo(f"no recording: {hint}", err=True)
 
 
-def _predictor_path(
+def _load_measured(
     runs: Path,
     dataset: str,
     place: str,
+    engine: str | None,
+    device: str,
     run_name: str | None,
     source: str,
     recipe: str,
     protocol: str,
     split: str,
     checkpoint: Path | None,
-) -> Path:
+) -> "Predictor":
+    from eval.predictor import load_predictor
     from pipeline.errors import check
+    from train.engines.table import default_engine
+    from train.trainer import set_threads
 
     run = runs / (run_name or f"{recipe}-{place}-{source}")
     path = checkpoint or run / "results" / f"{protocol}-{dataset}-{split}.pt"
     command = "probe" if protocol == "linear" else f"fewshot SPLIT={split}"
     check(path.is_file(), f"{path}: checkpoint must exist, got nothing; run 'make {command}' first")
-    return path
+    set_threads()
+    predictor = load_predictor(path, engine or default_engine(device))
+    predictor.network.to(device)
+    return predictor
 
 
 def _measure(

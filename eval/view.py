@@ -62,12 +62,13 @@ class Prediction:
 
 
 def predict(network: MinkUNet, stores: Stores, row: int, voxels: VoxelConfig) -> Prediction:
-    """Return truth and prediction of every point of a frame."""
-    points = stores.points(row)
+    """Return truth and prediction of every point of a frame; runs where the network is."""
+    points, device = stores.points(row), next(network.parameters()).device
     cloud = make_cloud(points, np.zeros(0, np.uint16), voxels)
     network.eval()
     with torch.no_grad():
-        voxel_classes = network(*join_cells([cloud])).argmax(1).numpy()
+        features, coordinates = (each.to(device) for each in join_cells([cloud]))
+        voxel_classes = network(features, coordinates).argmax(1).cpu().numpy()
     return Prediction(points, stores.labels(row), voxel_classes[cloud.voxel_idx].astype(np.uint8))
 
 
