@@ -57,6 +57,12 @@ CELLS = (
     ),
     Cell("seal-slic", "Seal, SLIC superpixels"),
     Cell("slidr-slic", "SLidR, SLIC superpixels", recipe=SLIDR),
+    Cell("ppkt", "PPKT", recipe="ppkt_small"),
+    Cell("st-slidr", "ST-SLidR, SLIC superpixels", recipe="st_slidr_small"),
+    Cell("cosine", "cosine distillation (ScaLR's loss)", recipe="cosine_small"),
+    Cell("seal-no-temporal", "Seal without L_tmp", pretrain=("losses.temporal_weight=0",)),
+    Cell("seal-no-segments", "Seal without L_p2s", pretrain=("losses.segment_weight=0",)),
+    Cell("seal-no-images", "Seal without L_vfm", pretrain=("losses.superpixel_weight=0",)),
     Cell(
         "slidr-shuffled",
         "SLidR, control: pairs shuffled",
@@ -144,13 +150,15 @@ def main() -> None:
     parser.add_argument("--engine", default="native")
     parser.add_argument("--shard", default="0/1", help="i/n: every n-th run, from the i-th")
     parser.add_argument("--only", default="", help="comma-separated names of cells")
+    parser.add_argument("--seeds", default="0,1,2", help="comma-separated")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     places = ["--version", options.version, "--stores", str(options.stores)]
     places += ["--runs", str(options.runs), "--engine", options.engine]
     number, count = map(int, options.shard.split("/"))
     wanted = options.only.split(",") if options.only else [cell.name for cell in CELLS]
-    jobs = [(cell, seed) for seed in SEEDS for cell in CELLS if cell.name in wanted]
+    seeds = map(int, options.seeds.split(","))
+    jobs = [(cell, seed) for seed in seeds for cell in CELLS if cell.name in wanted]
     for cell, seed in [] if options.table else jobs[number::count]:
         if any((options.runs / run_name(cell, seed) / "results").glob("*.json")):
             continue

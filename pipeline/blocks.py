@@ -4,6 +4,7 @@ A block is one shard per array. Its marker is removed first and renamed in last,
 moment leaves the block not done.
 """
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -146,6 +147,7 @@ def quarantined_frames(store: Store, block: int) -> list[Quarantined]:
     return [Quarantined(**q) for q in marker["quarantined"]] if marker else []
 
 
+@functools.cache
 def git_commit() -> str:
     """Return the commit that runs (recorded, never compared), or '' outside a checkout."""
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import city_timing, city_transfer, misaligned_city
+from benchmarks import city_labels, city_timing, city_transfer, misaligned_city
 from benchmarks.steps import Step, run_missing, run_tool, spread
 from eval.__main__ import main as eval_main
 from eval.probes.table import PROBES
@@ -108,3 +108,19 @@ def test_tables_from_results(tmp_path):
     assert "| SLidR | 11.0 +- 1.4 |  | 0 |" in city_transfer.table(tmp_path)
     assert "| 100 ms late | L_vfm + L_tmp | 11.0 +- 1.4 |  | 2 |" in city_timing.table(tmp_path)
     assert spread([3.0]) == "3.0"
+
+
+def test_labels_are_few_to_all_from_every_start_and_the_table_counts_missing_seeds(tmp_path):
+    places = city_labels.Places(WORK, WORK / "gain", tmp_path)
+    steps = [step for job in city_labels.jobs(places, ["1pct", "full"]) for step in job]
+    assert len(steps) == len({step.done for step in steps}) == 3 * 2 * 5
+    for step in steps:
+        options = parsed(step.command)
+        override(PROBES.load("few_shot").settings("synthetic", False), options["settings"])
+        assert (options["init"] == "random") == (options["checkpoint"] is None)
+        folder = step.done.parents[1]
+        assert folder.name == options["run_name"] and step.done.stem.endswith(options["split"])
+    for seed in (0, 1):
+        result = replace(RESULT, protocol="few_shot", split="1pct", miou=(20.0 + seed,))
+        write_result(tmp_path / f"random-{seed}", result)
+    assert "20.5 +- 0.7 (2) |" in city_labels.table(places).splitlines()[2]
