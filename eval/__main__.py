@@ -138,13 +138,14 @@ def report(
     from pipeline.index import find_folder
     from train.engines.table import default_engine
     from train.stores import StorePaths, Stores
-    from train.trainer import set_threads
+    from train.trainer import Machine, set_threads
 
     place = find_folder(stores, dataset, version)
     check_runs(runs)  # before a minute of drawing
     set_threads()
     opened = Stores(StorePaths(place))
-    scenes = draw_scenes(runs, opened, frames, engine or default_engine())
+    machine = Machine(engine or default_engine(device), device)
+    scenes = draw_scenes(runs, opened, frames, machine)
     about = f"Data: {place} ({len(opened.index)} keyframes). Runs: {runs}."
     path = out or runs / "report.html"
     click.echo(write_report(path, runs, place / "pictures", scenes, about).resolve())

@@ -14,11 +14,12 @@ from pipeline.errors import UserError, check
 from pipeline.files import write_atomically
 from train.run_folder import CHECKPOINT
 from train.stores import Stores
+from train.trainer import Machine
 
 SPLIT = "val"
 
 
-def draw_scenes(runs: Path, stores: Stores, num_frames: int, engine: str) -> list[Picture]:
+def draw_scenes(runs: Path, stores: Stores, num_frames: int, machine: Machine) -> list[Picture]:
     """Return a page per network and frame, frames evenly spaced over validation.
 
     First the superpixel sources on one image, then similarities of each pretrained network, then
@@ -28,7 +29,7 @@ def draw_scenes(runs: Path, stores: Stores, num_frames: int, engine: str) -> lis
         runs: folder of runs.
         stores: the data set; results on others, or whose network is gone, are left out.
         num_frames: frames per result.
-        engine: sparse engine.
+        machine: sparse engine and device.
     """
     rows = shown_rows(stores, num_frames)
     if not len(rows):
@@ -40,8 +41,8 @@ def draw_scenes(runs: Path, stores: Stores, num_frames: int, engine: str) -> lis
         pictures.append(Picture(title, sources_page(views)))
     return (
         pictures
-        + _similarities(runs, stores, first, engine)
-        + _predictions(runs, stores, rows, engine)
+        + _similarities(runs, stores, first, machine)
+        + _predictions(runs, stores, rows, machine)
     )
 
 
@@ -98,14 +99,14 @@ def class_colors(stores: Stores) -> np.ndarray:
     return np.array([taxonomy["colors"][name] for name in taxonomy["classes"]], np.uint8)
 
 
-def _similarities(runs: Path, stores: Stores, row: int, engine: str) -> list[Picture]:
+def _similarities(runs: Path, stores: Stores, row: int, machine: Machine) -> list[Picture]:
     classes, found = list(stores.taxonomy["classes"]), []
     points, labels = stores.points(row), stores.labels(row)
     query = choose_query(points, labels, classes)
     name = classes[labels[query]] if labels[query] < len(classes) else "unlabeled"
     for path in sorted(runs.glob(f"*/{CHECKPOINT}")):
         try:
-            similarity = point_similarity(path, stores, row, query, engine)
+            similarity = point_similarity(path, stores, row, query, machine)
         except UserError:  # another kind of checkpoint than a pretraining's of this code
             continue
         frame_id = stores.index.frame_ids[row]
@@ -114,13 +115,14 @@ def _similarities(runs: Path, stores: Stores, row: int, engine: str) -> list[Pic
     return found
 
 
-def _predictions(runs: Path, stores: Stores, rows: np.ndarray, engine: str) -> list[Picture]:
+def _predictions(runs: Path, stores: Stores, rows: np.ndarray, machine: Machine) -> list[Picture]:
     pictures = []
     for run, result in read_results(runs):
         path = runs / run / "results" / f"{result.name}.pt"
         if result.place != stores.paths.folder.resolve().name or not path.exists():
             continue
-        predictor = load_predictor(path, engine)
+        predictor = load_predictor(path, machine.engine)
+        predictor.network.to(machine.device)
         seen = as_measured(stores, result)
         colors = class_colors(seen)
         for row in rows.tolist():

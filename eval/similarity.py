@@ -7,16 +7,14 @@ features are those of the shared space in which points and pixels were contraste
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from eval.protocol import find_start, load_network
-from eval.view import RANGE_M, render
-from train.batch import join_cells, make_cloud
+from eval.view import RANGE_M, point_outputs, render
 from train.stores import Stores
 from train.trainer import Machine
 
+EPSILON = 1e-12  # of a feature without length
 PREFERRED = ("car", "truck", "pedestrian", "vegetation", "manmade", "building")
 
 
@@ -41,7 +39,7 @@ def choose_query(points: np.ndarray, labels: np.ndarray, classes: list[str]) -> 
 
 
 def point_similarity(
-    checkpoint: Path, stores: Stores, row: int, query: int, engine: str
+    checkpoint: Path, stores: Stores, row: int, query: int, machine: Machine
 ) -> np.ndarray:
     """Return the cosine similarity [N] float32 of every point's feature to the query's.
 
@@ -49,12 +47,10 @@ def point_similarity(
         UserError: no checkpoint of a pretraining.
     """
     start = find_start(checkpoint.parent, "checkpoint", "", checkpoint)
-    network = load_network(start, Machine(engine), 0).eval()
-    cloud = make_cloud(stores.points(row), np.zeros(0, np.uint16), start.voxels)
-    with torch.no_grad():
-        features = F.normalize(network(*join_cells([cloud])), dim=1)
-    similarity = features @ features[cloud.voxel_idx[query]]
-    return similarity.numpy()[cloud.voxel_idx]
+    network = load_network(start, machine, 0).to(machine.device)
+    features = point_outputs(network, stores.points(row), start.voxels)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), EPSILON)
+    return features @ features[query]
 
 
 def similarity_page(points: np.ndarray, similarity: np.ndarray, query: int, title: str) -> bytes:

@@ -62,14 +62,26 @@ class Prediction:
 
 
 def predict(network: MinkUNet, stores: Stores, row: int, voxels: VoxelConfig) -> Prediction:
-    """Return truth and prediction of every point of a frame; runs where the network is."""
-    points, device = stores.points(row), next(network.parameters()).device
+    """Return truth and prediction of every point of a frame."""
+    points = stores.points(row)
+    classes = point_outputs(network, points, voxels).argmax(1)
+    return Prediction(points, stores.labels(row), classes.astype(np.uint8))
+
+
+def point_outputs(network: MinkUNet, points: np.ndarray, voxels: VoxelConfig) -> np.ndarray:
+    """Return what the network says of each point [N, C] float32, alike in one voxel.
+
+    Args:
+        network: runs in evaluation mode, on its own device.
+        points: [N, 4] m and intensity.
+        voxels: as it was trained with.
+    """
     cloud = make_cloud(points, np.zeros(0, np.uint16), voxels)
+    device = next(network.parameters()).device
     network.eval()
     with torch.no_grad():
         features, coordinates = (each.to(device) for each in join_cells([cloud]))
-        voxel_classes = network(features, coordinates).argmax(1).cpu().numpy()
-    return Prediction(points, stores.labels(row), voxel_classes[cloud.voxel_idx].astype(np.uint8))
+        return network(features, coordinates).cpu().numpy()[cloud.voxel_idx]
 
 
 def prediction_page(shown: Prediction, colors: np.ndarray, classes: list[str], title: str) -> bytes:

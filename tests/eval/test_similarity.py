@@ -25,7 +25,9 @@ def test_a_point_is_like_itself_and_like_its_voxel(stores, tmp_path, one_thread)
     recipe = small_recipe("epochs=1", name="slidr_small")
     pretrain(tmp_path / "run", paths_of(stores), recipe, Machine("native"))
     opened, query = Stores(paths_of(stores)), 40
-    found = point_similarity(tmp_path / "run" / "checkpoint.pt", opened, 5, query, "native")
+    found = point_similarity(
+        tmp_path / "run" / "checkpoint.pt", opened, 5, query, Machine("native")
+    )
     points = opened.points(5)
     assert found.shape == (len(points),) and found[query] == pytest.approx(1, abs=1e-5)
     assert -1.001 < found.min() < found.max() < 1.001
