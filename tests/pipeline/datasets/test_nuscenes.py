@@ -264,6 +264,15 @@ def test_a_foreign_numbering_is_translated_by_name(tmp_path):
     assert nuscenes.load_labels(tmp_path, frames[0], 2).semantic.tolist() == [17, 26]
 
 
+def test_an_id_that_no_category_has_stays_what_it_is(tmp_path):
+    """So that `index` names it; as 0 it would pass for noise."""
+    frames = index(tmp_path, labelled(tmp_path, MANIFEST.raw_names))
+    (tmp_path / frames[0].label_path).write_bytes(bytes([17, 200]))
+    semantic = nuscenes.load_labels(tmp_path, frames[0], 2).semantic
+    assert semantic.tolist() == [17, 200]
+    assert MANIFEST.unknown_ids(semantic).tolist() == [200]
+
+
 def test_categories_that_do_not_fit_are_refused(tmp_path):
     tables = labelled(tmp_path, MANIFEST.raw_names)
     del tables["category"][3]["index"]
