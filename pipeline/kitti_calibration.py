@@ -20,7 +20,7 @@ def read_calib(path: Path) -> dict[str, np.ndarray]:
     """
     check(path.is_file(), f"{path}: calibration must be there, not found; copy data_odometry_calib")
     rows = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         key, colon, numbers = line.partition(":")
         if colon:
             values = _floats(numbers, 12, f"{path}: row '{key}'")
@@ -47,8 +47,7 @@ def calib_row(rows: dict[str, np.ndarray], key: str, path: Path) -> np.ndarray:
     """
     check(
         key in rows,
-        f"{path}: must have the row '{key}', got {', '.join(rows) or 'none'}; "
-        "copy data_odometry_calib again",
+        f"{path}: must have the row '{key}', got {', '.join(rows) or 'none'}; copy the file again",
     )
     return rows[key]
 
@@ -84,7 +83,7 @@ def read_rows(path: Path, width: int, last: int) -> np.ndarray:
     Raises:
         UserError: a line that is not `width` numbers, or no line for scan number `last`.
     """
-    lines = path.read_text().split("\n")
+    lines = path.read_text(errors="replace").split("\n")
     rows = [
         _floats(line, width, f"{path}: line {number}")
         for number, line in enumerate(lines, 1)

@@ -169,6 +169,13 @@ def test_broken_text_files_are_refused(tmp_path, name, text, message):
         index(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["calib.txt", "poses.txt", "times.txt"])
+def test_text_files_that_are_no_text_are_refused(tmp_path, name):
+    (write_sequence(tmp_path, images=[("image_2", 0)]) / name).write_bytes(bytes(range(128, 256)))
+    with pytest.raises(UserError, match=f"{name}: (must have the row|line 1: must be)"):
+        index(tmp_path)
+
+
 def agreement(root, frames, k, with_poses) -> float:
     """Share of frame k's points whose nearest neighbor in frame 0 has the same class.
 
