@@ -81,10 +81,10 @@ def _find_segments(root: Path, manifest: Manifest) -> list[tuple[Segment, frozen
     """Return the segments with the components that their split has."""
     found = []
     for split in SPLITS:
-        names = sorted(path.stem for path in (root / split / "lidar").glob("*.parquet"))
+        components = {c for c in (*REQUIRED, *OPTIONAL) if (root / split / c).is_dir()}
+        names = sorted({p.stem for c in components for p in (root / split / c).glob("*.parquet")})
         if not names:
             continue
-        components = {c for c in (*REQUIRED, *OPTIONAL) if (root / split / c).is_dir()}
         lacking = [c for c in REQUIRED if c not in components]
         check(
             not lacking,
@@ -117,23 +117,50 @@ def _load(root: Path, segment: Segment, version: str, components: frozenset[str]
     returns = ("range_image_return1", "range_image_return2")[: 1 + version.endswith("-both")]
     lidar = read_rows(root, segment, "lidar", tuple(f"{name}.shape" for name in returns))
     times = sorted(set(lidar[TIME].to_pylist()))
-    lacking = [time for time in times if time not in T_world_vehicle]
-    check(
-        not lacking,
-        f"{root / segment.path('vehicle_pose')}: must have a pose for every frame of lidar, got "
-        f"{len(lacking)} without, the first {lacking[:1]}; download it again",
-    )
+    check(bool(times), f"{root / segment.path('lidar')}: must have a frame, got no row")
+    lasers = {1} if version.startswith("top") else set(lidar[LASER].to_pylist())
+    _check_rows(root, segment, components, times, lasers)
     labeled: frozenset[int] = frozenset()
     if "lidar_segmentation" in components:
         labeled = frozenset(read_rows(root, segment, "lidar_segmentation", ())[TIME].to_pylist())
     has_cameras = {"camera_image", "camera_calibration"} <= components
+    mounts = _read_mounts(root, segment) if has_cameras else {}
+    shots = _read_shots(root, segment) if has_cameras else {}
+    lacking = sorted({camera for _, camera in shots} - set(mounts))
+    check(
+        not lacking,
+        f"{root / segment.path('camera_calibration')}: must have camera {', '.join(lacking)}, "
+        f"which has images, got {', '.join(mounts) or 'none'}; download it again",
+    )
     return _Recording(
         segment=segment,
         T_world_lidar={time: T_world_vehicle[time] for time in times},
         labeled=labeled,
         num_pixels=_count_pixels(lidar, returns, version.startswith("top")),
-        mounts=_read_mounts(root, segment) if has_cameras else {},
-        shots=_read_shots(root, segment) if has_cameras else {},
+        mounts=mounts,
+        shots=shots,
+    )
+
+
+def _check_rows(
+    root: Path, segment: Segment, components: frozenset[str], times: list[int], lasers: set[int]
+) -> None:
+    """Refuse components that lack a frame or a LiDAR that `lidar` has; only keys are read."""
+    for component in ("vehicle_pose", "lidar_pose", "lidar_camera_projection"):
+        path = root / segment.path(component)
+        rows = read_rows(root, segment, component, ()) if component in components else None
+        lacking = [] if rows is None else sorted(set(times) - set(rows[TIME].to_pylist()))
+        check(
+            not lacking,
+            f"{path}: must have every frame of lidar, got {len(lacking)} without, the first "
+            f"{lacking[:1]}; download it again",
+        )
+    calibrated = read_rows(root, segment, "lidar_calibration", ())[LASER].to_pylist()
+    unknown = sorted(lasers - set(calibrated))
+    check(
+        not unknown,
+        f"{root / segment.path('lidar_calibration')}: must have laser "
+        f"{', '.join(map(str, unknown))} of lidar, got {calibrated or 'none'}; download it again",
     )
 
 
