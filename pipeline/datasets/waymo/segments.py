@@ -85,10 +85,11 @@ def _find_segments(root: Path, manifest: Manifest) -> list[tuple[Segment, frozen
         names = sorted({p.stem for c in components for p in (root / split / c).glob("*.parquet")})
         if not names:
             continue
-        lacking = [c for c in REQUIRED if c not in components]
+        needed = (*REQUIRED, *(("camera_calibration",) if "camera_image" in components else ()))
+        lacking = [c for c in needed if c not in components]
         check(
             not lacking,
-            f"{root / split}: must hold the components {', '.join(REQUIRED)}, got no "
+            f"{root / split}: must hold the components {', '.join(needed)}, got no "
             f"{', '.join(lacking)}; download them",
         )
         segments = [Segment(split, name) for name in names]

@@ -1,5 +1,7 @@
 """Waymo's components with a file, a row, a column or a value missing: one line that names it."""
 
+import shutil
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -104,6 +106,14 @@ def test_recorded_pixels_and_images_that_are_not_there_are_refused(waymo):
     damage(waymo, "camera_image", put("].image", None))
     with pytest.raises(UserError, match="must have image in every row, got 1 of 1 null"):
         reader.load_image(waymo, frame.cameras[0])
+
+
+def test_images_without_any_calibration_are_told(waymo):
+    shutil.rmtree(waymo / "training/camera_calibration")
+    with pytest.raises(UserError, match=r"training: must hold .*, got no camera_calibration; dow"):
+        reader.index(waymo, MANIFEST, "top")
+    shutil.rmtree(waymo / "training/camera_image")
+    assert not any(reader.index(waymo, MANIFEST, "top")[0].cameras)
 
 
 def test_a_segment_without_its_lidar_is_missed(waymo):
