@@ -75,6 +75,17 @@ def test_missing_files_are_counted_and_ten_listed(sequences):
     assert lines[0].count(".label") == 10 and "14 label files are missing: " in lines[0]
 
 
+def test_labels_whose_scan_is_missing_are_counted_and_listed(sequences):
+    """Half a download: the labels came whole, the scans did not."""
+    for k in (0, 2, 6):
+        (sequences / f"sequences/00/velodyne/{k:06d}.bin").unlink()
+    (line,) = problems(sequences)
+    folder = "sequences/00/labels"
+    assert f"3 label files have no scan: {folder}/000000.label, {folder}/000002.label, " in line
+    (sequences / "sequences/00/labels/notes.txt").write_text("mine")
+    assert problems(sequences) == [line]
+
+
 def test_poses_must_be_rigid(sequences):
     path = sequences / "sequences/00/poses.txt"
     path.write_text("2 0 0 0 0 1 0 0 0 0 1 0\n" + path.read_text().split("\n", 1)[1])
