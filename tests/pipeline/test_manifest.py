@@ -78,6 +78,27 @@ def test_every_data_set_of_the_paper_is_there():
     assert list(sizes.values()) == [16, 19, 22, 19, 19, 13, 19, 32, 4, 7, 16]
 
 
+def test_what_the_fact_sheet_calls_unverified_is_marked():
+    marked = {name: set(load_manifest(name).unverified) for name in names()}
+    assert {n for n in marked if "license" in marked[n]} == {
+        "semantickitti", "scribblekitti", "semanticposs", "synlidar", "daps3d", "synth4d"
+    }  # fmt: skip
+    assert {"rate_hz", "intensity_max"} <= marked["semantickitti"] & marked["scribblekitti"]
+    assert "intensity_offset" in marked["semanticposs"] & marked["synlidar"] & marked["synth4d"]
+    assert "split_folders" in marked["waymo"]
+
+
+def test_versions_may_differ_in_numbers():
+    rellis, synth4d = load_manifest("rellis3d"), load_manifest("synth4d")
+    found = [(m.num_rings, m.intensity_max) for m in map(rellis.for_version, ("os1", "vel", None))]
+    assert found == [(64, 1.0), (32, 255.0), (64, 1.0)]
+    assert [synth4d.for_version(v).num_rings for v in synth4d.versions] == [32, 64]
+    with pytest.raises(UserError, match=r"by_version: unknown name 'velo'; did you mean 'vel'"):
+        dataclasses.replace(rellis, by_version={"velo": {"num_rings": 32}})
+    with pytest.raises(UserError, match="by_version.vel: unknown name 'rings'"):
+        dataclasses.replace(rellis, by_version={"vel": {"rings": 32}})
+
+
 def test_alternative_taxonomies():
     # method.md and the fact sheet: two taxonomies, SynLiDAR four merges
     rellis, synth4d = load_manifest("rellis3d"), load_manifest("synth4d")

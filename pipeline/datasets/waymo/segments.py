@@ -26,7 +26,6 @@ from pipeline.manifest import Manifest
 from pipeline.splits import assign_frame_splits
 from pipeline.types import Camera, Frame, Sweep
 
-SPLITS = {"training": "train", "validation": "val", "testing": "test"}  # folder -> split
 REQUIRED = ("lidar", "lidar_calibration", "lidar_pose", "vehicle_pose")
 OPTIONAL = ("lidar_segmentation", "lidar_camera_projection", "camera_image", "camera_calibration")
 # Our camera axes (x right, y down, z forward) from Waymo's (x forward, y left, z up).
@@ -51,8 +50,8 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
     """Return every frame of every segment: training, validation, testing; by name, then time.
 
     Args:
-        root: folder that holds `training`, `validation` and `testing`.
-        manifest: cameras in order, pair gap.
+        root: folder that holds those of the splits.
+        manifest: folders of the splits, cameras in order, pair gap.
         version: which LiDARs and returns.
 
     Raises:
@@ -65,7 +64,7 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
     keys = [(r, time) for r in recordings for time in r.T_world_lidar]
     members = assign_frame_splits(
         manifest,
-        [(SPLITS[r.segment.split],) for r, _ in keys],
+        [(manifest.split_folders[r.segment.split],) for r, _ in keys],
         [f"{r.segment.name}/{time}" for r, time in keys],
         [time in r.labeled for r, time in keys],
     )
@@ -80,7 +79,7 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
 def _find_segments(root: Path, manifest: Manifest) -> list[tuple[Segment, frozenset[str]]]:
     """Return the segments with the components that their split has."""
     found = []
-    for split in SPLITS:
+    for split in manifest.split_folders:
         components = {c for c in (*REQUIRED, *OPTIONAL) if (root / split / c).is_dir()}
         names = sorted({p.stem for c in components for p in (root / split / c).glob("*.parquet")})
         if not names:
@@ -101,10 +100,11 @@ def _find_segments(root: Path, manifest: Manifest) -> list[tuple[Segment, frozen
             f"{', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}; download them",
         )
         found += [(segment, frozenset(components)) for segment in segments]
+    wanted = " or ".join(f"{split}/lidar/*.parquet" for split in manifest.split_folders)
     check(
         bool(found),
-        f"{root}: must hold {' or '.join(f'{split}/lidar/*.parquet' for split in SPLITS)}, got "
-        f"none; correct the root (to get the data: {manifest.how_to_get})",
+        f"{root}: must hold {wanted}, got none; correct the root (to get the data: "
+        f"{manifest.how_to_get})",
     )
     return found
 
