@@ -118,7 +118,7 @@ class Manifest:
     def unknown_ids(self, semantic: np.ndarray) -> np.ndarray:
         """Return the raw ids in `semantic` (any shape, uint16) that the label map does not list.
 
-        They train as ignored; whoever maps labels counts and reports them.
+        `index` names them, and training or evaluation on a frame with one is refused.
         """
         return np.setdiff1d(np.unique(semantic), list(self.raw_to_train))
 

@@ -55,6 +55,7 @@ def test_unknown_ids_are_named_with_a_frame(sequences):
     path.write_bytes(labels.tobytes())
     (line,) = problems(sequences)
     assert "ids of data_manifests/semantickitti.yaml, got 7 (08/0), 777 (08/0); add them" in line
+    assert line.endswith("(255 = ignored), since training on frames with them is refused")
 
 
 def test_scans_and_labels_that_do_not_fit_are_named(sequences):
