@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.manifest import find_root, load_manifest, names, resolve_version
+from pipeline.manifest import FOLDER, find_root, load_manifest, names, resolve_version
 from pipeline.splits import (
     assign_frame_splits,
     assign_splits,
@@ -76,6 +76,18 @@ def test_every_data_set_of_the_paper_is_there():
     assert set(names()) == {*published.split(), "folder", "synthetic"}
     sizes = {name: len(load_manifest(name).classes) for name in published.split()}
     assert list(sizes.values()) == [16, 19, 22, 19, 19, 13, 19, 32, 4, 7, 16]
+
+
+def test_every_data_set_has_a_section_in_the_docs():
+    text = (FOLDER.parent / "docs/datasets.md").read_text()
+    found = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    headings = {heading.replace("-", "").casefold() for heading in found}
+    other = {
+        "folder": "your own folder", "synthetic": "the synthetic city", 
+        "nuscenes_c": "nuscenesc",
+    }  # fmt: skip
+    assert {other.get(name, name) for name in names()} <= headings
+    assert all(f"| `{name}` |" in text for name in names())
 
 
 def test_what_the_fact_sheet_calls_unverified_is_marked():
