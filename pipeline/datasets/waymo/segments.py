@@ -97,7 +97,8 @@ def _find_segments(root: Path, manifest: Manifest) -> list[tuple[Segment, frozen
         check(
             not missing,
             f"{root}: components must be there for every segment, got {len(missing)} missing: "
-            f"{', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}; download them",
+            f"{', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}; download them, "
+            "or remove what else there is of these segments",
         )
         found += [(segment, frozenset(components)) for segment in segments]
     wanted = " or ".join(f"{split}/lidar/*.parquet" for split in manifest.split_folders)
