@@ -121,7 +121,13 @@ def numbering(path: Path) -> np.ndarray:
             f"{path}: category '{row['name']}' must have 'index', got none; "
             "unpack the nuScenes-lidarseg archive over the metadata, it replaces this file",
         )
-        table[row["index"]] = follow(
+        number = row["index"]
+        check(
+            isinstance(number, int) and 0 <= number < len(table),
+            f"{path}: category '{row['name']}' must have 'index' of 0..255, got {number}; "
+            "unpack the nuScenes-lidarseg archive over the metadata, it replaces this file",
+        )
+        table[number] = follow(
             ids, row["name"], "data_manifests/nuscenes", path.stem, row["name"], "name"
         )
     return table

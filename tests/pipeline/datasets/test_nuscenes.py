@@ -278,6 +278,10 @@ def test_categories_that_do_not_fit_are_refused(tmp_path):
     del tables["category"][3]["index"]
     with pytest.raises(UserError, match="'human.pedestrian.child' must have 'index'.*lidarseg"):
         index(tmp_path, tables)
+    for odd in (300, -1, "3", None):
+        tables["category"][3]["index"] = odd
+        with pytest.raises(UserError, match=f"must have 'index' of 0..255, got {odd}"):
+            index(tmp_path, tables)
     tables["category"][3] |= {"index": 3, "name": "vehicle.hover"}
     with pytest.raises(UserError, match="'vehicle.hover'"):
         index(tmp_path, tables)
