@@ -43,11 +43,17 @@ def calib_row(rows: dict[str, np.ndarray], key: str, path: Path) -> np.ndarray:
     """Return one row of read_calib.
 
     Raises:
-        UserError: the file at `path` lacks it.
+        UserError: the file at `path` lacks it, or it cannot be inverted.
     """
     check(
         key in rows,
         f"{path}: must have the row '{key}', got {', '.join(rows) or 'none'}; copy the file again",
+    )
+    square = rows[key][:3, :3]
+    check(
+        abs(np.linalg.det(square)) > 1e-9,
+        f"{path}: row '{key}' must be invertible, got "
+        f"{square.tolist() if square.any() else 'zeros'}; copy the file again",
     )
     return rows[key]
 

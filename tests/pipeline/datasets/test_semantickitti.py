@@ -158,6 +158,8 @@ def test_bad_folders_are_refused(tmp_path):
         ("calib.txt", f"P2: {P2}\n", r"calib.txt: must have the row 'Tr', got P2"),
         ("calib.txt", f"Tr: {TR}\n", r"calib.txt: must have the row 'P2', got Tr"),
         ("calib.txt", f"P2: {P2} 1\n", r"row 'P2': must be 12 numbers"),
+        ("calib.txt", f"P2: {P2}\nTr:{' 0' * 12}\n", r"row 'Tr' must be invertible, got zeros"),
+        ("calib.txt", f"P2:{' 0' * 12}\nTr: {TR}\n", r"row 'P2' must be invertible, got zeros"),
         ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1\n", r"poses.txt: line 1: must be 12 numbers"),
         ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1 nan\n", r"poses.txt: line 1: must be 12 numbers"),
         ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n", r"a line for every scan up to 6, got 1 lines"),
