@@ -1,13 +1,15 @@
 """What is wrong with an index, told before hours are spent on it.
 
 In: frames and the root of their recordings. Out: lines for the user; none means nothing was found.
-Image and label files are looked for here only: building the index does not stat them.
+Image and label files are looked for here only: building the index does not stat them. Labels named
+like a scan that is not there tell of scans that did not arrive.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -23,7 +25,11 @@ def find_problems(frames: Iterable[Frame], root: Path) -> list[str]:
     odd: list[str] = []
     is_there: dict[str, bool] = {}  # by file: a Parquet file holds hundreds of frames
     times: dict[str, dict[int, int]] = defaultdict(dict)  # scene -> position -> t_ns
+    used: dict[str, set[str]] = defaultdict(set)  # folder of labels named like scans -> labels
     for frame in frames:
+        label = PurePosixPath(file_of(frame.label_path or ""))
+        if label.stem and label.stem == PurePosixPath(file_of(frame.points_path)).stem:
+            used[str(label.parent)].add(label.name)
         for kind, path in _files(frame):
             file = file_of(path)
             if file not in is_there:
@@ -47,8 +53,21 @@ def find_problems(frames: Iterable[Frame], root: Path) -> list[str]:
         for kind, paths in missing.items()
         if paths
     ]
+    lost = [path for folder, labels in used.items() for path in _others(root, folder, labels)]
+    if lost:
+        problems.append(
+            f"{root}: {len(lost)} label files have no scan: {', '.join(lost[:_LISTED])}"
+            f"{' ...' if len(lost) > _LISTED else ''}; copy the scans again, or remove these"
+        )
     more = [f"and {len(odd) - _LISTED} more like these"] if len(odd) > _LISTED else []
     return problems + odd[:_LISTED] + more
+
+
+def _others(root: Path, folder: str, labels: set[str]) -> list[str]:
+    """Return the paths of label files in a folder that are none of these."""
+    suffixes = {PurePosixPath(name).suffix for name in labels}
+    names = sorted(set(os.listdir(root / folder)) - labels) if (root / folder).is_dir() else []
+    return [f"{folder}/{name}" for name in names if PurePosixPath(name).suffix in suffixes]
 
 
 def _files(frame: Frame) -> list[tuple[str, str]]:

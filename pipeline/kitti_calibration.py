@@ -20,7 +20,7 @@ def read_calib(path: Path) -> dict[str, np.ndarray]:
     """
     check(path.is_file(), f"{path}: calibration must be there, not found; copy data_odometry_calib")
     rows = {}
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         key, colon, numbers = line.partition(":")
         if colon:
             values = _floats(numbers, 12, f"{path}: row '{key}'")
@@ -43,12 +43,17 @@ def calib_row(rows: dict[str, np.ndarray], key: str, path: Path) -> np.ndarray:
     """Return one row of read_calib.
 
     Raises:
-        UserError: the file at `path` lacks it.
+        UserError: the file at `path` lacks it, or it cannot be inverted.
     """
     check(
         key in rows,
-        f"{path}: must have the row '{key}', got {', '.join(rows) or 'none'}; "
-        "copy data_odometry_calib again",
+        f"{path}: must have the row '{key}', got {', '.join(rows) or 'none'}; copy the file again",
+    )
+    square = rows[key][:3, :3]
+    check(
+        abs(np.linalg.det(square)) > 1e-9,
+        f"{path}: row '{key}' must be invertible, got "
+        f"{square.tolist() if square.any() else 'zeros'}; copy the file again",
     )
     return rows[key]
 
@@ -84,7 +89,7 @@ def read_rows(path: Path, width: int, last: int) -> np.ndarray:
     Raises:
         UserError: a line that is not `width` numbers, or no line for scan number `last`.
     """
-    lines = path.read_text().split("\n")
+    lines = path.read_text(errors="replace").split("\n")
     rows = [
         _floats(line, width, f"{path}: line {number}")
         for number, line in enumerate(lines, 1)

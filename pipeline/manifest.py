@@ -64,6 +64,10 @@ class Manifest:
     store_scale: float | None = None  # None = the rule of scale_for
     version_kind: Literal["folder", "variant"] = "folder"  # a folder under the root, or a choice
     folders: Folders = Folders()
+    split_folders: dict[str, str] = dataclasses.field(default_factory=dict)
+    # ^ folder under the root -> split, where the splits lie apart ('.' = the root itself)
+    by_version: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    # ^ version -> what it has in place of `num_rings` or `intensity_max`
     has_poses: bool = True  # False where the pose files, if any, are not known to be poses
     rate_hz: float = 10.0  # of the scans, where no file has their times
     distortion: tuple[float, ...] = ()  # of the cameras, where no file has it: k1 k2 p1 p2 k3
@@ -78,12 +82,22 @@ class Manifest:
         """Check what the YAML gives.
 
         Raises:
-            UserError: a map or color that does not fit the classes.
+            UserError: a map or color that does not fit the classes, or numbers of no version.
         """
         where = f"data_manifests/{self.name}.yaml"
         self.taxonomy().check(where, self.raw_names)
         for name, taxonomy in self.taxonomies.items():
             taxonomy.check(f"{where}: taxonomies.{name}", self.raw_names)
+        for version, numbers in self.by_version.items():
+            if version not in self.versions:
+                raise unknown_name(f"{where}: by_version", version, self.versions)
+            known = ("num_rings", "intensity_max")
+            for key in set(numbers) - set(known):
+                raise unknown_name(f"{where}: by_version.{version}", key, known)
+
+    def for_version(self, version: str | None) -> "Manifest":
+        """Return the manifest with the numbers of one version, as of another LiDAR."""
+        return dataclasses.replace(self, **self.by_version.get(version or "", {}))
 
     def taxonomy(self, name: str = "") -> Taxonomy:
         """Return the classes to evaluate: the data set's default, or an alternative by name.
@@ -104,7 +118,7 @@ class Manifest:
     def unknown_ids(self, semantic: np.ndarray) -> np.ndarray:
         """Return the raw ids in `semantic` (any shape, uint16) that the label map does not list.
 
-        They train as ignored; whoever maps labels counts and reports them.
+        `index` names them, and training or evaluation on a frame with one is refused.
         """
         return np.setdiff1d(np.unique(semantic), list(self.raw_to_train))
 

@@ -106,20 +106,28 @@ def load_tables(folder: Path, cameras: tuple[str, ...]) -> Tables:
 def numbering(path: Path) -> np.ndarray:
     """Return the table [256] uint16 from the installed lidarseg ids to the manifest's, by name.
 
+    An id that category.json lacks stays what it is, so that checks can name it.
+
     Two numberings of ids 25..30 are in circulation (category.json and the devkit's annotator page).
 
     Raises:
         UserError: category.json has no `index`, or names a category that the manifest lacks.
     """
     ids = {name: raw for raw, name in load_manifest("nuscenes").raw_names.items()}
-    table = np.zeros(256, np.uint16)
+    table = np.arange(256, dtype=np.uint16)
     for row in read_records(path, ("name",)):
         check(
             "index" in row,
             f"{path}: category '{row['name']}' must have 'index', got none; "
             "unpack the nuScenes-lidarseg archive over the metadata, it replaces this file",
         )
-        table[row["index"]] = follow(
+        number = row["index"]
+        check(
+            isinstance(number, int) and 0 <= number < len(table),
+            f"{path}: category '{row['name']}' must have 'index' of 0..255, got {number}; "
+            "unpack the nuScenes-lidarseg archive over the metadata, it replaces this file",
+        )
+        table[number] = follow(
             ids, row["name"], "data_manifests/nuscenes", path.stem, row["name"], "name"
         )
     return table

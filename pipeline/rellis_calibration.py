@@ -38,7 +38,7 @@ def read_intrinsics(path: Path) -> np.ndarray:
     Raises:
         UserError: not four numbers.
     """
-    words = path.read_text().split()
+    words = path.read_text(errors="replace").split()
     try:
         values = [float(word) for word in words]
     except ValueError:
@@ -59,7 +59,7 @@ def read_list(path: Path) -> frozenset[tuple[str, int]]:
         UserError: a line of another form.
     """
     found = set()
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         scan = PurePosixPath(line.split()[0])

@@ -43,7 +43,7 @@ def find_sample_problems(frames: Sequence[Frame], root: Path, manifest: Manifest
         listed = ", ".join(f"{raw} ({frame_id})" for raw, frame_id in sorted(unknown.items())[:10])
         problems.append(
             f"{root}: labels must hold ids of data_manifests/{manifest.name}.yaml, got {listed}"
-            f"{' ...' if len(unknown) > 10 else ''}; add them to raw_names and raw_to_train, or "
-            "they count as ignored"
+            f"{' ...' if len(unknown) > 10 else ''}; add them to raw_names and raw_to_train "
+            "(255 = ignored), since training on frames with them is refused"
         )
     return problems

@@ -223,6 +223,7 @@ def _attributes(stage: str, manifest: Manifest, index: Index) -> dict[str, Any]:
         "store_scale": index.store_scale,
     }
     if stage == "frames":
+        manifest = manifest.for_version(index.version)
         attributes |= _plain(manifest.taxonomy()) | {
             "scenes": index.scenes(),
             "num_rings": manifest.num_rings,

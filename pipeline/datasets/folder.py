@@ -61,6 +61,7 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
     """
     names = sorted(p.name for p in root.iterdir() if (p / "clouds").is_dir())
     cameras = read_cameras(root / "calibration.yaml")
+    _check_cameras(root, names, cameras)
     scenes = [_load_scene(root, manifest, name, tuple(cameras)) for name in names]
     keys = [(scene, position) for scene in scenes for position in range(len(scene.stems))]
     check(
@@ -143,6 +144,17 @@ def _files(root: Path, folder: str, suffixes: tuple[str, ...]) -> dict[str, str]
     here = root / folder
     paths = sorted(here.iterdir()) if here.is_dir() else []
     return {p.stem: f"{folder}/{p.name}" for p in paths if p.suffix.lower() in suffixes}
+
+
+def _check_cameras(root: Path, names: list[str], cameras: dict[str, Camera]) -> None:
+    """Refuse images whose camera is not in calibration.yaml: they would be left out unnoticed."""
+    for folder in (folder for name in names for folder in sorted((root / name).glob("images/*"))):
+        check(
+            folder.name in cameras
+            or not _files(root, str(folder.relative_to(root)), IMAGE_SUFFIXES),
+            f"{root / 'calibration.yaml'}: must have the camera '{folder.name}', whose images are "
+            f"in {folder}, got {', '.join(cameras) or 'none'}; add it, or move the images away",
+        )
 
 
 def _load_scene(root: Path, manifest: Manifest, name: str, cameras: tuple[str, ...]) -> _Scene:

@@ -22,7 +22,7 @@ from pipeline.formats import (
 )
 from pipeline.geometry import Transform, invert_rigid
 from pipeline.image import read_size
-from pipeline.kitti_calibration import read_calib, read_lidar_poses
+from pipeline.kitti_calibration import calib_row, read_calib, read_lidar_poses
 from pipeline.manifest import Manifest
 from pipeline.rellis_calibration import read_intrinsics, read_list, read_transform
 from pipeline.scan_tree import scan_time_ns
@@ -167,7 +167,7 @@ def _load_sequence(root: Path, manifest: Manifest, name: str, sensor: str) -> _S
     T_world_lidar = None
     if manifest.has_poses and poses is not None and scans:
         calib = _find(root, manifest, f"{name}/calib.txt")
-        Tr = read_calib(calib).get("Tr", np.eye(4)) if calib else np.eye(4)
+        Tr = calib_row(read_calib(calib), "Tr", calib) if calib else np.eye(4)
         found = read_lidar_poses(poses, Transform("cam0", "lidar", Tr), max(scans))
         T_world_lidar = found @ T_os1_lidar.matrix
     camera = _camera(root, manifest, name, images, T_os1_lidar) if images else None

@@ -79,7 +79,7 @@ def _read_weathers(tree: Tree) -> dict[str, str]:
     if not path.is_file():
         return {}
     weathers = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         if line.strip():
             scan, _, weather = (part.strip() for part in line.rpartition(","))
             check(

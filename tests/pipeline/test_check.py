@@ -55,6 +55,7 @@ def test_unknown_ids_are_named_with_a_frame(sequences):
     path.write_bytes(labels.tobytes())
     (line,) = problems(sequences)
     assert "ids of data_manifests/semantickitti.yaml, got 7 (08/0), 777 (08/0); add them" in line
+    assert line.endswith("(255 = ignored), since training on frames with them is refused")
 
 
 def test_scans_and_labels_that_do_not_fit_are_named(sequences):
@@ -73,6 +74,17 @@ def test_missing_files_are_counted_and_ten_listed(sequences):
         path.unlink()
     lines = validate(index, sequences)
     assert lines[0].count(".label") == 10 and "14 label files are missing: " in lines[0]
+
+
+def test_labels_whose_scan_is_missing_are_counted_and_listed(sequences):
+    """Half a download: the labels came whole, the scans did not."""
+    for k in (0, 2, 6):
+        (sequences / f"sequences/00/velodyne/{k:06d}.bin").unlink()
+    (line,) = problems(sequences)
+    folder = "sequences/00/labels"
+    assert f"3 label files have no scan: {folder}/000000.label, {folder}/000002.label, " in line
+    (sequences / "sequences/00/labels/notes.txt").write_text("mine")
+    assert problems(sequences) == [line]
 
 
 def test_poses_must_be_rigid(sequences):

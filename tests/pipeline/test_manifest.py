@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.manifest import find_root, load_manifest, names, resolve_version
+from pipeline.manifest import FOLDER, find_root, load_manifest, names, resolve_version
 from pipeline.splits import (
     assign_frame_splits,
     assign_splits,
@@ -76,6 +76,39 @@ def test_every_data_set_of_the_paper_is_there():
     assert set(names()) == {*published.split(), "folder", "synthetic"}
     sizes = {name: len(load_manifest(name).classes) for name in published.split()}
     assert list(sizes.values()) == [16, 19, 22, 19, 19, 13, 19, 32, 4, 7, 16]
+
+
+def test_every_data_set_has_a_section_in_the_docs():
+    text = (FOLDER.parent / "docs/datasets.md").read_text()
+    found = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    headings = {heading.replace("-", "").casefold() for heading in found}
+    other = {
+        "folder": "your own folder", "synthetic": "the synthetic city", 
+        "nuscenes_c": "nuscenesc",
+    }  # fmt: skip
+    assert {other.get(name, name) for name in names()} <= headings
+    assert all(f"| `{name}` |" in text for name in names())
+
+
+def test_what_the_fact_sheet_calls_unverified_is_marked():
+    marked = {name: set(load_manifest(name).unverified) for name in names()}
+    assert {n for n in marked if "license" in marked[n]} == {
+        "semantickitti", "scribblekitti", "semanticposs", "synlidar", "daps3d", "synth4d"
+    }  # fmt: skip
+    assert {"rate_hz", "intensity_max"} <= marked["semantickitti"] & marked["scribblekitti"]
+    assert "intensity_offset" in marked["semanticposs"] & marked["synlidar"] & marked["synth4d"]
+    assert "split_folders" in marked["waymo"]
+
+
+def test_versions_may_differ_in_numbers():
+    rellis, synth4d = load_manifest("rellis3d"), load_manifest("synth4d")
+    found = [(m.num_rings, m.intensity_max) for m in map(rellis.for_version, ("os1", "vel", None))]
+    assert found == [(64, 1.0), (32, 255.0), (64, 1.0)]
+    assert [synth4d.for_version(v).num_rings for v in synth4d.versions] == [32, 64]
+    with pytest.raises(UserError, match=r"by_version: unknown name 'velo'; did you mean 'vel'"):
+        dataclasses.replace(rellis, by_version={"velo": {"num_rings": 32}})
+    with pytest.raises(UserError, match="by_version.vel: unknown name 'rings'"):
+        dataclasses.replace(rellis, by_version={"vel": {"rings": 32}})
 
 
 def test_alternative_taxonomies():

@@ -14,9 +14,11 @@ from pipeline.errors import UserError
 from pipeline.index import build_index, read_index
 from pipeline.manifest import load_manifest
 from pipeline.projection import keep_seen
+from pipeline.stage import _attributes as stage_attributes
 from pipeline.store import open_store
 from tests.pipeline.datasets.writers import kitti
 from tests.pipeline.datasets.writers.folder import write_folder
+from tests.pipeline.datasets.writers.rellis3d import write_rellis3d
 from tests.pipeline.datasets.writers.waymo import write_waymo
 
 
@@ -86,6 +88,16 @@ def test_a_set_of_scans_alone_says_what_it_cannot_do(drive, tmp_path, capsys):
     for stage in ("superpixels", "projections", "segments"):
         with pytest.raises(UserError, match=f"'semanticstf': stage {stage} needs"):
             run("semanticstf", root, stores, "--stage", stage)
+
+
+def test_a_store_tells_the_numbers_of_its_version(drive, tmp_path):
+    manifest = load_manifest("rellis3d")
+    write_rellis3d(tmp_path, [scene[:1] for scene in drive], manifest)
+    os1 = build_index("rellis3d", tmp_path)
+    for version, numbers in (("os1", (64, 1.0)), ("vel", (32, 255.0))):
+        index = dataclasses.replace(os1, version=version)
+        told = stage_attributes("frames", manifest, index)
+        assert (told["num_rings"], told["intensity_max"]) == numbers
 
 
 def blank(arrays):

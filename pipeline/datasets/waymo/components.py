@@ -28,6 +28,19 @@ CLASS = {
     "camera_image": "CameraImageComponent",
     "camera_calibration": "CameraCalibrationComponent",
 }
+KEYS = {  # what tells the rows of a component apart, beside the segment
+    "lidar": (TIME, LASER),
+    "lidar_segmentation": (TIME, LASER),
+    "lidar_pose": (TIME, LASER),
+    "lidar_camera_projection": (TIME, LASER),
+    "lidar_calibration": (LASER,),
+    "vehicle_pose": (TIME,),
+    "camera_image": (TIME, CAMERA),
+    "camera_calibration": (CAMERA,),
+}
+_PATH = b"path"  # a table carries the path of its file, for messages
+# Range images of LiDARs without them, and inclinations that are even, are null.
+_MAY_BE_NULL = ("values", "shape", "min", "max")
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ def read_rows(
         Table with columns `key.*` as in the file, and the values under the names given.
 
     Raises:
-        UserError: the file is missing, damaged or lacks a column.
+        UserError: the file is missing or damaged, lacks a column, or a value of a row.
     """
     path = root / segment.path(component)
     full = {f"[{CLASS[component]}].{name}": name for name in values}
@@ -79,7 +92,7 @@ def read_rows(
     try:
         with pq.ParquetFile(path) as file:
             there = file.schema_arrow.names
-        lacking = [name for name in full if name not in there]
+        lacking = [name for name in (*KEYS[component], *full) if name not in there]
         check(
             not lacking,
             f"{path}: component '{component}' must have the columns {', '.join(lacking)}, got none "
@@ -97,7 +110,15 @@ def read_rows(
             f"{path}: component '{component}' must be a whole Parquet file, got "
             f"{type(error).__name__}: {str(error).splitlines()[0][:100]}; download it again"
         ) from None
-    return table.rename_columns([full.get(name, name) for name in table.column_names])
+    table = table.rename_columns([full.get(name, name) for name in table.column_names])
+    for name in table.column_names:
+        num_null = table[name].null_count
+        check(
+            num_null == 0 or name.rpartition(".")[2] in _MAY_BE_NULL,
+            f"{path}: component '{component}' must have {name} in every row, got {num_null} of "
+            f"{len(table)} null; download it again",
+        )
+    return table.replace_schema_metadata({_PATH: str(path)})
 
 
 def array_of(table: pa.Table, name: str, row: int) -> np.ndarray | None:
@@ -113,7 +134,8 @@ def array_of(table: pa.Table, name: str, row: int) -> np.ndarray | None:
     dims = shape.as_py()
     check(
         len(flat) == int(np.prod(dims)),
-        f"{name}: values must fill the shape {dims}, got {len(flat)}; download the file again",
+        f"{path_of(table)}: {name}.values must fill the shape {dims}, got {len(flat)}; "
+        "download the file again",
     )
     return flat.reshape(dims)
 
@@ -126,8 +148,12 @@ def matrix_of(table: pa.Table, name: str, row: int) -> np.ndarray:
     """
     values: Any = table[name][row].as_py()
     check(
-        values is not None and len(values) == 16,
-        f"{name}: must be 16 numbers, got {None if values is None else len(values)}; "
-        "download the file again",
+        len(values) == 16,
+        f"{path_of(table)}: {name} must be 16 numbers, got {len(values)}; download the file again",
     )
     return np.array(values, np.float64).reshape(4, 4)
+
+
+def path_of(table: pa.Table) -> str:
+    """Return the path of the file that read_rows made the table from."""
+    return (table.schema.metadata or {}).get(_PATH, b"table").decode()

@@ -54,7 +54,7 @@ def load_points(root: Path, path: str) -> PointCloud:
     Raises:
         UserError: a component is missing or damaged, or has no return at all.
     """
-    segment, (time, version) = split_record(path)
+    segment, (time, _) = split_record(path)
     mounts = _mounts(root, segment)
     table = read_rows(
         root, segment, "vehicle_pose", ("world_from_vehicle.transform",), time=int(time)
@@ -62,15 +62,13 @@ def load_points(root: Path, path: str) -> PointCloud:
     where = f"{root / path}"
     check(len(table) == 1, f"{where}: vehicle_pose must have this frame once, got {len(table)}")
     T_world_vehicle = matrix_of(table, "world_from_vehicle.transform", 0)
-    pixel_poses = _pixel_poses(root, segment, int(time))
     points, rings = [], []
     for image in _range_images(root, path):
-        poses = pixel_poses if image.laser == TOP else None
-        check(
-            image.laser in mounts,
-            f"{where}: lidar_calibration must have laser {image.laser}, got {sorted(mounts)}",
-        )
-        xyz = points_of_image(image.values[..., 0], mounts[image.laser], poses, T_world_vehicle)
+        poses = None
+        if image.laser == TOP:
+            poses = _pixel_poses(root, segment, int(time), image.mask.shape)
+        mount = _mount(mounts, image, root / segment.path("lidar_calibration"))
+        xyz = points_of_image(image.values[..., 0], mount, poses, T_world_vehicle)
         rows = np.nonzero(image.mask)[0]
         points.append(np.column_stack([xyz, image.values[..., 1][image.mask]]).astype(np.float32))
         rings.append(rows if image.laser == TOP else np.full(len(rows), NO_RING))
@@ -146,10 +144,13 @@ def load_pixels(root: Path, frame: Frame) -> np.ndarray | None:
     lasers = table[LASER].to_pylist()
     found = []
     for image in _range_images(root, frame.points_path):
+        check(
+            image.laser in lasers,
+            f"{root / segment.path('lidar_camera_projection')}: must have frame {time} of laser "
+            f"{image.laser}, got none; download it again",
+        )
         shape = (*image.mask.shape, 6)
-        pixels = None
-        if image.laser in lasers:
-            pixels = array_of(table, image.which, lasers.index(image.laser))
+        pixels = array_of(table, image.which, lasers.index(image.laser))
         if pixels is None:
             pixels = np.zeros(shape)
         check(
@@ -190,12 +191,22 @@ def _range_images(root: Path, path: str) -> tuple[_Image, ...]:
     for which in RETURNS:
         for laser in sorted(lasers) if f"{which}.values" in columns else ():
             values = array_of(table, which, lasers.index(laser))
-            if values is not None:
-                images.append(_Image(laser, which, values))
+            if values is None:
+                continue
+            check(
+                values.ndim == 3 and values.shape[2] >= 2,
+                f"{root / path}: {which} must be [rows, columns, 2 or more], got "
+                f"{list(values.shape)}; download it again",
+            )
+            images.append(_Image(laser, which, values))
+    check(
+        bool(images),
+        f"{root / path}: lidar must have a range image, got only null; download it again",
+    )
     return tuple(images)
 
 
-def _pixel_poses(root: Path, segment: Segment, time: int) -> np.ndarray | None:
+def _pixel_poses(root: Path, segment: Segment, time: int, shape: tuple[int, ...]) -> np.ndarray:
     columns = _array_columns("top")
     table = read_rows(root, segment, "lidar_pose", columns, time=time, laser=TOP)
     check(
@@ -203,7 +214,30 @@ def _pixel_poses(root: Path, segment: Segment, time: int) -> np.ndarray | None:
         f"{root / segment.path('lidar_pose')}: must have frame {time} of TOP once, got "
         f"{len(table)}; download it again",
     )
-    return array_of(table, RETURNS[0], 0)
+    poses = array_of(table, RETURNS[0], 0)
+    check(
+        poses is not None and poses.shape == (*shape, 6),
+        f"{root / segment.path('lidar_pose')}: poses must be {[*shape, 6]}, got "
+        f"{None if poses is None else list(poses.shape)}; download components of one release",
+    )
+    return poses
+
+
+def _mount(mounts: dict[int, LidarMount], image: _Image, path: Path) -> LidarMount:
+    """Return the calibration of an image's LiDAR."""
+    check(
+        image.laser in mounts,
+        f"{path}: must have laser {image.laser} of lidar, got {sorted(mounts) or 'none'}; "
+        "download it again",
+    )
+    mount, num_rows = mounts[image.laser], len(image.values)
+    listed = mount.inclinations_rad
+    check(
+        listed is None or len(listed) == num_rows,
+        f"{path}: laser {image.laser} must have {num_rows} inclinations, got "
+        f"{0 if listed is None else len(listed)}; download components of one release",
+    )
+    return mount
 
 
 @functools.lru_cache(maxsize=4)
@@ -214,10 +248,16 @@ def _mounts(root: Path, segment: Segment) -> dict[int, LidarMount]:
     mounts = {}
     for row, laser in enumerate(table[LASER].to_pylist()):
         values = table["beam_inclination.values"][row].as_py()
+        ends = [table[f"beam_inclination.{name}"][row].as_py() for name in ("min", "max")]
+        check(
+            bool(values) or None not in ends,
+            f"{root / segment.path('lidar_calibration')}: must have inclinations, or min and max, "
+            f"got neither for laser {laser}; download it again",
+        )
         mounts[laser] = LidarMount(
             T_vehicle_laser=matrix_of(table, "extrinsic.transform", row),
             inclinations_rad=np.array(values, np.float64) if values else None,
-            lowest_rad=table["beam_inclination.min"][row].as_py(),
-            highest_rad=table["beam_inclination.max"][row].as_py(),
+            lowest_rad=ends[0],
+            highest_rad=ends[1],
         )
     return mounts

@@ -26,7 +26,6 @@ from pipeline.manifest import Manifest
 from pipeline.splits import assign_frame_splits
 from pipeline.types import Camera, Frame, Sweep
 
-SPLITS = {"training": "train", "validation": "val", "testing": "test"}  # folder -> split
 REQUIRED = ("lidar", "lidar_calibration", "lidar_pose", "vehicle_pose")
 OPTIONAL = ("lidar_segmentation", "lidar_camera_projection", "camera_image", "camera_calibration")
 # Our camera axes (x right, y down, z forward) from Waymo's (x forward, y left, z up).
@@ -51,8 +50,8 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
     """Return every frame of every segment: training, validation, testing; by name, then time.
 
     Args:
-        root: folder that holds `training`, `validation` and `testing`.
-        manifest: cameras in order, pair gap.
+        root: folder that holds those of the splits.
+        manifest: folders of the splits, cameras in order, pair gap.
         version: which LiDARs and returns.
 
     Raises:
@@ -65,7 +64,7 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
     keys = [(r, time) for r in recordings for time in r.T_world_lidar]
     members = assign_frame_splits(
         manifest,
-        [(SPLITS[r.segment.split],) for r, _ in keys],
+        [(manifest.split_folders[r.segment.split],) for r, _ in keys],
         [f"{r.segment.name}/{time}" for r, time in keys],
         [time in r.labeled for r, time in keys],
     )
@@ -80,15 +79,16 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
 def _find_segments(root: Path, manifest: Manifest) -> list[tuple[Segment, frozenset[str]]]:
     """Return the segments with the components that their split has."""
     found = []
-    for split in SPLITS:
-        names = sorted(path.stem for path in (root / split / "lidar").glob("*.parquet"))
+    for split in manifest.split_folders:
+        components = {c for c in (*REQUIRED, *OPTIONAL) if (root / split / c).is_dir()}
+        names = sorted({p.stem for c in components for p in (root / split / c).glob("*.parquet")})
         if not names:
             continue
-        components = {c for c in (*REQUIRED, *OPTIONAL) if (root / split / c).is_dir()}
-        lacking = [c for c in REQUIRED if c not in components]
+        needed = (*REQUIRED, *(("camera_calibration",) if "camera_image" in components else ()))
+        lacking = [c for c in needed if c not in components]
         check(
             not lacking,
-            f"{root / split}: must hold the components {', '.join(REQUIRED)}, got no "
+            f"{root / split}: must hold the components {', '.join(needed)}, got no "
             f"{', '.join(lacking)}; download them",
         )
         segments = [Segment(split, name) for name in names]
@@ -97,13 +97,15 @@ def _find_segments(root: Path, manifest: Manifest) -> list[tuple[Segment, frozen
         check(
             not missing,
             f"{root}: components must be there for every segment, got {len(missing)} missing: "
-            f"{', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}; download them",
+            f"{', '.join(missing[:10])}{' ...' if len(missing) > 10 else ''}; download them, "
+            "or remove what else there is of these segments",
         )
         found += [(segment, frozenset(components)) for segment in segments]
+    wanted = " or ".join(f"{split}/lidar/*.parquet" for split in manifest.split_folders)
     check(
         bool(found),
-        f"{root}: must hold {' or '.join(f'{split}/lidar/*.parquet' for split in SPLITS)}, got "
-        f"none; correct the root (to get the data: {manifest.how_to_get})",
+        f"{root}: must hold {wanted}, got none; correct the root (to get the data: "
+        f"{manifest.how_to_get})",
     )
     return found
 
@@ -117,23 +119,50 @@ def _load(root: Path, segment: Segment, version: str, components: frozenset[str]
     returns = ("range_image_return1", "range_image_return2")[: 1 + version.endswith("-both")]
     lidar = read_rows(root, segment, "lidar", tuple(f"{name}.shape" for name in returns))
     times = sorted(set(lidar[TIME].to_pylist()))
-    lacking = [time for time in times if time not in T_world_vehicle]
-    check(
-        not lacking,
-        f"{root / segment.path('vehicle_pose')}: must have a pose for every frame of lidar, got "
-        f"{len(lacking)} without, the first {lacking[:1]}; download it again",
-    )
+    check(bool(times), f"{root / segment.path('lidar')}: must have a frame, got no row")
+    lasers = {1} if version.startswith("top") else set(lidar[LASER].to_pylist())
+    _check_rows(root, segment, components, times, lasers)
     labeled: frozenset[int] = frozenset()
     if "lidar_segmentation" in components:
         labeled = frozenset(read_rows(root, segment, "lidar_segmentation", ())[TIME].to_pylist())
     has_cameras = {"camera_image", "camera_calibration"} <= components
+    mounts = _read_mounts(root, segment) if has_cameras else {}
+    shots = _read_shots(root, segment) if has_cameras else {}
+    lacking = sorted({camera for _, camera in shots} - set(mounts))
+    check(
+        not lacking,
+        f"{root / segment.path('camera_calibration')}: must have camera {', '.join(lacking)}, "
+        f"which has images, got {', '.join(mounts) or 'none'}; download it again",
+    )
     return _Recording(
         segment=segment,
         T_world_lidar={time: T_world_vehicle[time] for time in times},
         labeled=labeled,
         num_pixels=_count_pixels(lidar, returns, version.startswith("top")),
-        mounts=_read_mounts(root, segment) if has_cameras else {},
-        shots=_read_shots(root, segment) if has_cameras else {},
+        mounts=mounts,
+        shots=shots,
+    )
+
+
+def _check_rows(
+    root: Path, segment: Segment, components: frozenset[str], times: list[int], lasers: set[int]
+) -> None:
+    """Refuse components that lack a frame or a LiDAR that `lidar` has; only keys are read."""
+    for component in ("vehicle_pose", "lidar_pose", "lidar_camera_projection"):
+        path = root / segment.path(component)
+        rows = read_rows(root, segment, component, ()) if component in components else None
+        lacking = [] if rows is None else sorted(set(times) - set(rows[TIME].to_pylist()))
+        check(
+            not lacking,
+            f"{path}: must have every frame of lidar, got {len(lacking)} without, the first "
+            f"{lacking[:1]}; download it again",
+        )
+    calibrated = read_rows(root, segment, "lidar_calibration", ())[LASER].to_pylist()
+    unknown = sorted(lasers - set(calibrated))
+    check(
+        not unknown,
+        f"{root / segment.path('lidar_calibration')}: must have laser "
+        f"{', '.join(map(str, unknown))} of lidar, got {calibrated or 'none'}; download it again",
     )
 
 

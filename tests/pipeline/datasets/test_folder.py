@@ -121,6 +121,20 @@ def test_broken_files_beside_the_clouds_are_refused(car):
         index(car)
 
 
+def test_images_of_a_camera_that_the_calibration_lacks_are_told(car):
+    for name in ("front", "rear"):
+        (car / f"home/images/{name}").mkdir(parents=True)
+        (car / f"home/images/{name}/1.jpg").write_bytes(b"")
+    calibrate(car)
+    with pytest.raises(
+        UserError, match=r"calibration.yaml: must have the camera 'rear', whose .*home/images/rear"
+    ):
+        index(car)
+    (car / "calibration.yaml").unlink()
+    with pytest.raises(UserError, match="must have the camera 'front', whose"):
+        index(car)
+
+
 def test_an_empty_folder_says_where_the_layout_is(tmp_path):
     with pytest.raises(UserError, match=r"must hold <scene>/clouds/ .*docs/datasets.md"):
         index(tmp_path)

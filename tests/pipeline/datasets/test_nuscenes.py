@@ -264,11 +264,24 @@ def test_a_foreign_numbering_is_translated_by_name(tmp_path):
     assert nuscenes.load_labels(tmp_path, frames[0], 2).semantic.tolist() == [17, 26]
 
 
+def test_an_id_that_no_category_has_stays_what_it_is(tmp_path):
+    """So that `index` names it; as 0 it would pass for noise."""
+    frames = index(tmp_path, labelled(tmp_path, MANIFEST.raw_names))
+    (tmp_path / frames[0].label_path).write_bytes(bytes([17, 200]))
+    semantic = nuscenes.load_labels(tmp_path, frames[0], 2).semantic
+    assert semantic.tolist() == [17, 200]
+    assert MANIFEST.unknown_ids(semantic).tolist() == [200]
+
+
 def test_categories_that_do_not_fit_are_refused(tmp_path):
     tables = labelled(tmp_path, MANIFEST.raw_names)
     del tables["category"][3]["index"]
     with pytest.raises(UserError, match="'human.pedestrian.child' must have 'index'.*lidarseg"):
         index(tmp_path, tables)
+    for odd in (300, -1, "3", None):
+        tables["category"][3]["index"] = odd
+        with pytest.raises(UserError, match=f"must have 'index' of 0..255, got {odd}"):
+            index(tmp_path, tables)
     tables["category"][3] |= {"index": 3, "name": "vehicle.hover"}
     with pytest.raises(UserError, match="'vehicle.hover'"):
         index(tmp_path, tables)

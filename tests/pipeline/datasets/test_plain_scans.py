@@ -71,6 +71,9 @@ def test_a_scan_of_16_byte_records_is_no_semanticstf_scan(drive, tmp_path):
     (tmp_path / "val/val.txt").write_text("velodyne/000000.bin,hail\n")
     with pytest.raises(UserError, match="line 1 must be 'path,weather' with one of dense_fog"):
         semanticstf.index(tmp_path, manifest, None)
+    (tmp_path / "val/val.txt").write_bytes(b"\x80\xff\n")
+    with pytest.raises(UserError, match="line 1 must be 'path,weather' with one of dense_fog"):
+        semanticstf.index(tmp_path, manifest, None)
     (tmp_path / "val/val.txt").unlink()
     frames = semanticstf.index(tmp_path, manifest, None)
     assert frames[-1].splits == ("val",)

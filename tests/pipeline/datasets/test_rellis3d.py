@@ -101,6 +101,27 @@ def test_broken_calibration_is_refused(rellis, name, text, message):
         rellis3d.index(rellis, MANIFEST, "os1")
 
 
+def test_a_calib_without_its_row_is_refused(rellis):
+    path = rellis / "Rellis-3D/00000/calib.txt"
+    path.write_text("P0: 1 0 0 0 0 1 0 0 0 0 1 0\n")
+    with pytest.raises(UserError, match=r"00000/calib.txt: must have the row 'Tr', got P0"):
+        rellis3d.index(rellis, MANIFEST, "os1")
+    path.write_text("Tr: 1 0 0 0 0 1 0 0 0 0 1 0\n")
+    assert rellis3d.index(rellis, MANIFEST, "os1")[0].T_world_lidar is not None
+
+
+def test_text_files_that_are_no_text_are_refused(rellis):
+    (rellis / "Rellis_3D_cam_intrinsic/Rellis-3D/00000/camera_info.txt").write_bytes(b"\x80\xff")
+    with pytest.raises(UserError, match="camera_info.txt: must be the four numbers"):
+        rellis3d.index(rellis, MANIFEST, "os1")
+    shutil.rmtree(rellis / "Rellis_3D_cam_intrinsic")
+    shutil.rmtree(rellis / "Rellis-3D/00000/pylon_camera_node")
+    shutil.rmtree(rellis / "Rellis-3D/00001/pylon_camera_node")
+    (rellis / "pt_val.lst").write_bytes(b"\x80\xff\n")
+    with pytest.raises(UserError, match="pt_val.lst: line 1 must be '<sequence>"):
+        rellis3d.index(rellis, MANIFEST, "os1")
+
+
 def test_absent_files_are_named(rellis, tmp_path):
     (rellis / "Rellis_3D_cam_intrinsic/Rellis-3D/00001/transforms.yaml").unlink()
     with pytest.raises(UserError, match="must hold 00001/transforms.yaml or transforms.yaml"):

@@ -9,7 +9,14 @@ from pipeline.datasets.table import load_reader
 from pipeline.index import build_index, read_index, validate, write_index
 from pipeline.manifest import load_manifest
 from pipeline.splits import SUBSETS, read_masks
-from tests.pipeline.datasets.writers import folder, kitti, nuscenes_c, rellis3d, waymo
+from tests.pipeline.datasets.writers import (
+    folder,
+    kitti,
+    nuscenes,
+    nuscenes_c,
+    rellis3d,
+    waymo,
+)
 
 WRITERS = {
     "semantickitti": kitti.write_semantickitti,
@@ -132,6 +139,30 @@ def test_splits_come_back(name, drive, tmp_path):
     assert {frame.frame_id: set(frame.splits) for frame in frames} == {
         frame_id: set(names) for frame_id, names in own.items()
     }
+
+
+def test_nuscenes_comes_back(drive, tmp_path):
+    """Keyframes are frames; what lies between them comes as sweeps."""
+    root = tmp_path / "nuscenes"
+    written = nuscenes.write_nuscenes(root, drive, load_manifest("nuscenes"))
+    index, reader = read("nuscenes", root, tmp_path), load_reader("nuscenes")
+    assert index.version == "v1.0-mini" and index.frame_ids == [w.frame_id for w in written]
+    for row, item in enumerate(written):
+        frame = index.frame(row)
+        assert_frame(root, reader, frame, item, 0.0)
+        assert set(frame.splits) == set(item.splits)
+        assert reader.load_labels(root, frame, len(item.points)).instance is not None
+    assert validate(index, root) == []
+    assert index.successor.tolist() == [1, -1, 3, -1]
+    for row, moments in zip((0, 2), drive, strict=True):
+        frame, last = index.frame(row), next(k for k in range(1, 7) if moments[k].images)
+        assert len(frame.sweeps) == last - 1 > 0
+        for sweep, moment in zip(frame.sweeps, moments[1:], strict=False):
+            cloud = reader.load_points(root, sweep.path)
+            np.testing.assert_array_equal(cloud.points, moment.points)
+            np.testing.assert_allclose(
+                frame.T_world_lidar @ sweep.T_lidar_sweep, moment.T_world_lidar, atol=1e-6
+            )
 
 
 def test_nuscenes_c_comes_back(city, tmp_path):

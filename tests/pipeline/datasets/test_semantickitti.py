@@ -158,6 +158,8 @@ def test_bad_folders_are_refused(tmp_path):
         ("calib.txt", f"P2: {P2}\n", r"calib.txt: must have the row 'Tr', got P2"),
         ("calib.txt", f"Tr: {TR}\n", r"calib.txt: must have the row 'P2', got Tr"),
         ("calib.txt", f"P2: {P2} 1\n", r"row 'P2': must be 12 numbers"),
+        ("calib.txt", f"P2: {P2}\nTr:{' 0' * 12}\n", r"row 'Tr' must be invertible, got zeros"),
+        ("calib.txt", f"P2:{' 0' * 12}\nTr: {TR}\n", r"row 'P2' must be invertible, got zeros"),
         ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1\n", r"poses.txt: line 1: must be 12 numbers"),
         ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1 nan\n", r"poses.txt: line 1: must be 12 numbers"),
         ("poses.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n", r"a line for every scan up to 6, got 1 lines"),
@@ -166,6 +168,13 @@ def test_bad_folders_are_refused(tmp_path):
 def test_broken_text_files_are_refused(tmp_path, name, text, message):
     (write_sequence(tmp_path, images=[("image_2", 0)]) / name).write_text(text)
     with pytest.raises(UserError, match=message):
+        index(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["calib.txt", "poses.txt", "times.txt"])
+def test_text_files_that_are_no_text_are_refused(tmp_path, name):
+    (write_sequence(tmp_path, images=[("image_2", 0)]) / name).write_bytes(bytes(range(128, 256)))
+    with pytest.raises(UserError, match=f"{name}: (must have the row|line 1: must be)"):
         index(tmp_path)
 
 

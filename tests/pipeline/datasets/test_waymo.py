@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -289,6 +291,14 @@ def test_labels_of_another_size_are_refused(waymo):
     write(path, {c: small.get(c, table[c]) for c in table.column_names})
     with pytest.raises(UserError, match=r"labels must be \[32, 360, 2\], got \[2, 3, 2\]"):
         reader.load_labels(waymo, frame, frame.max_points)
+
+
+def test_the_folders_of_the_splits_are_the_manifests(waymo):
+    flat = replace(MANIFEST, split_folders={".": "train"})
+    frames = reader.index(waymo / "training", flat, "top")
+    assert frames[0].points_path.startswith("./lidar/1000_2000_3000_4000.parquet#")
+    assert frames[0].splits[0] == "train"
+    assert len(reader.load_points(waymo / "training", frames[0].points_path).points) > 100
 
 
 def test_a_wrong_root_names_what_it_looked_for(tmp_path):
