@@ -123,7 +123,7 @@ def labels_page(
         colors: [K, 3] uint8 RGB.
         title: of the page.
     """
-    figure = Figure(figsize=(10, 8.4), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(11.5, 8.4), dpi=_DPI, layout="compressed")
     panel = figure.subplots()
     reach_m = np.percentile(np.abs(points[:, :2]), 98) if len(points) else 0.0
     limit_m = np.clip(np.ceil(reach_m / 5) * 5, 5, 100)

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.pictures import (
     id_colors,
+    labels_page,
     projection_page,
     segments_page,
     superpixel_page,
@@ -88,3 +89,14 @@ def test_written_page_comes_back(tmp_path):
     write_page(tmp_path / "new" / "page.png", page)
     back = cv2.cvtColor(cv2.imread(str(tmp_path / "new" / "page.png")), cv2.COLOR_BGR2RGB)
     np.testing.assert_array_equal(back, page)
+
+
+def test_nothing_of_a_page_of_labels_is_cut_off():
+    """The label of the y axis was: its panel is square, the page and its legend are not."""
+    points = np.random.default_rng(0).uniform(-40, 40, (200, 2))
+    ids = (np.arange(200) % 3).astype(np.uint8)
+    page = labels_page(
+        points, ids, ["road", "car", "construction_vehicle"], np.eye(3) * 200, "00/0"
+    )
+    for edge in (page[:2], page[-2:], page[:, :2], page[:, -2:]):
+        assert (edge == 255).all()
