@@ -99,7 +99,7 @@ def test_turns_equal_those_by_arc_tangents_and_the_variance_a_plain_one(seed):
     _count_turns(points, ring)
     np.testing.assert_array_equal(ring, _plain_turns(points))
     explained = _plain_explained(ring, points)
-    np.testing.assert_allclose(_explained_variance(ring, points), explained, atol=1e-9)
+    np.testing.assert_allclose(_explained_variance(points, ring), explained, atol=1e-9)
 
 
 def test_empty_scan():
