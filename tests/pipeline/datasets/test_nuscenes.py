@@ -7,7 +7,9 @@ import pytest
 from pipeline import json_scan, json_tables
 from pipeline.datasets import nuscenes
 from pipeline.errors import UserError
+from pipeline.index_table import to_frames
 from pipeline.manifest import load_manifest
+from pipeline.splits import split_names
 from tests.pipeline.datasets.tiny_nuscenes import make_tables, write_tables
 
 MANIFEST = load_manifest("nuscenes")
@@ -15,7 +17,7 @@ MANIFEST = load_manifest("nuscenes")
 
 def index(root, tables=None, manifest=MANIFEST):
     write_tables(root, make_tables() if tables is None else tables)
-    return nuscenes.index(root, manifest, "v1.0-mini")
+    return to_frames(nuscenes.index(root, manifest, "v1.0-mini"), split_names(manifest))
 
 
 def at(matrix, point):
@@ -276,7 +278,7 @@ def test_categories_that_do_not_fit_are_refused(tmp_path):
 
 @pytest.mark.data("nuscenes")
 def test_real_keyframe_projects_onto_the_known_number_of_points(recordings):
-    (frame,) = nuscenes.index(recordings, MANIFEST, "v1.0-mini")
+    (frame,) = to_frames(nuscenes.index(recordings, MANIFEST, "v1.0-mini"), split_names(MANIFEST))
     cloud = nuscenes.load_points(recordings, frame.points_path)
     assert cloud.points.shape == (34688, 4) and frame.max_points == 34688
     assert cloud.ring.max() == 31 and cloud.points[:, 3].max() <= 255
