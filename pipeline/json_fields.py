@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.json_scan import key_table
-from pipeline.json_spans import INT, MISSING, NUMBERS, TEXT, TRUE, read_spans
+from pipeline.json_spans import FLOAT, INT, MISSING, NUMBERS, TEXT, TRUE, read_spans
 from pipeline.packed_text import text_array
 
 Record = dict[str, Any]
@@ -99,7 +99,7 @@ def _column(
     text: np.ndarray, kind: pa.DataType, spans: np.ndarray, kinds: np.ndarray, numbers: np.ndarray
 ) -> pa.Array | None:
     if kind == RAW:
-        if ((kinds == NUMBERS) | (kinds == TEXT)).any():
+        if np.isin(kinds, (TEXT, FLOAT, NUMBERS)).any():  # spelled otherwise by orjson
             return None
         given = _packed(text, spans, kind)
         absent = kinds == MISSING
