@@ -24,26 +24,29 @@ class EgoPoses:
     T_world_ego: np.ndarray  # [n, 4, 4] float64
 
 
-def load_ego_poses(path: Path, needed: pa.StringArray, shots: pa.StringArray) -> EgoPoses:
+def load_ego_poses(path: Path, shots: pa.Table) -> EgoPoses:
     """Return the poses that are needed.
 
     Args:
         path: ego_pose.json.
-        needed: token of a pose for each shot.
-        shots: token of each shot's row of sample_data.
+        shots: rows of sample_data with `token` and `ego_pose_token`.
 
     Raises:
         UserError: a pose is missing, or not 4 and 3 numbers.
     """
-    wanted = HashSet(hash_values(needed))
+    needed = shots["ego_pose_token"]
+    hashes = [hash_values(chunk) for chunk in needed.chunks]
+    wanted = HashSet(np.concatenate([np.empty(0, np.uint64), *hashes]))
     choice = Choice(("token",), lambda found: wanted.holds(found[:, 0]))
-    batches = pa.Table.from_batches(stream_columns(path, _SCHEMA, choice), _SCHEMA)
-    poses = batches.combine_chunks()
-    rows = rows_of(poses["token"], needed)
+    tokens, T_world_ego = [], [np.empty((0, 4, 4))]
+    for batch in stream_columns(path, _SCHEMA, choice):
+        tokens.append(batch["token"])
+        T_world_ego.append(rigid_of(batch, path))
+    rows = rows_of(pa.chunked_array(tokens, pa.string()), needed)
     for lost in np.flatnonzero(rows < 0)[:1]:
-        token, shot = needed[int(lost)].as_py(), shots[int(lost)].as_py()
+        token, shot = needed[int(lost)].as_py(), shots["token"][int(lost)].as_py()
         follow({}, token, "ego_pose", "sample_data", shot, "ego_pose_token")
-    return EgoPoses(rows, rigid_of(poses, path))
+    return EgoPoses(rows, np.concatenate(T_world_ego))
 
 
 def rows_of(tokens: pa.Array | pa.ChunkedArray, wanted: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -51,7 +54,7 @@ def rows_of(tokens: pa.Array | pa.ChunkedArray, wanted: pa.Array | pa.ChunkedArr
     return pc.fill_null(pc.index_in(wanted, tokens), -1).to_numpy().astype(np.int64)
 
 
-def rigid_of(table: pa.Table | pa.RecordBatch, path: Path) -> np.ndarray:
+def rigid_of(table: pa.RecordBatch, path: Path) -> np.ndarray:
     """Return the transforms [n, 4, 4] float64 of a table with `token` and RIGID.
 
     Raises:

@@ -4,6 +4,7 @@ A piece begins where a record seems to begin, at a brace after `}, `; text insid
 look so too, which is why the reader compares that place with where the piece before says it ends.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from pipeline.json_scan import Found, find_records
 
 TAIL_BYTES = 1 << 16  # read beyond a piece for its last record
+_memory = threading.local()
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Piece:
 
     start: int  # where in the file the first record was looked for; -1 if no place was found
     stop: int  # of the part in the file
-    text: np.ndarray  # [n] uint8, from `offset` of the file on
+    text: np.ndarray  # [n] uint8, from `offset` of the file on; until its thread reads the next
     offset: int
     found: Found
 
@@ -46,12 +48,21 @@ def read_piece(
     """
     tail, length = TAIL_BYTES, stop - start
     while True:
-        text = np.fromfile(path, np.uint8, length + tail, offset=start)
+        text = _read(path, start, length + tail)
         first = 0 if is_start or start == 0 else _guess(text, length)
         found = find_records(text, fields, max(first, 0), length if first >= 0 else 0)
         if found.is_whole or len(text) < length + tail:
             return Piece(start + first if first >= 0 else -1, stop, text, start, found)
         tail *= 8  # a record longer than the tail
+
+
+def _read(path: Path, start: int, size: int) -> np.ndarray:
+    """Return bytes of a file, in the thread's own memory: fresh pages cost as much as the copy."""
+    if len(getattr(_memory, "buffer", b"")) < size:
+        _memory.buffer = np.empty(size, np.uint8)
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        return _memory.buffer[: file.readinto(memoryview(_memory.buffer)[:size])]
 
 
 @numba.njit(cache=True, nogil=True)

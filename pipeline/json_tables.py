@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.json_fields import RAW, Record, batch_of_records, read_plain
 from pipeline.json_pieces import Piece, read_piece
 
-PIECE_BYTES = 1 << 23
+PIECE_BYTES = 1 << 22
 THREADS = min(len(os.sched_getaffinity(0)), 4)
 _EDGE_BYTES = 1 << 16  # of a file, in which its brackets are looked for
 
@@ -76,14 +76,14 @@ def stream_columns(path: Path, schema: pa.Schema, choice: Choice) -> Iterator[pa
         for start in range(0, size, PIECE_BYTES)
     ]
     for batch in ahead(calls, 2 * THREADS, THREADS):
-        if batch.piece.start != due and due < batch.piece.stop:
+        if due < batch.piece.stop and (batch.piece.start != due or batch.columns is None):
             batch = _read_batch(path, schema, choice, due, batch.piece.stop, is_start=True)
         if due < batch.piece.stop:
             is_list = batch.piece.found.is_list and batch.piece.found.is_whole
             if not is_list:
                 break
             due = batch.piece.after
-            yield batch.columns or _parse_batch(batch, path, schema)
+            yield batch.columns or _parse_batch(batch, path, schema)  # the text is ours by now
     if not is_list:
         _parse(_read(path), path, ())
         raise UserError(f"{path}: table must be a JSON list of records; unpack the archive again")

@@ -32,7 +32,8 @@ def camera_column(tables: Tables, names: Sequence[str], T_world_lidar: Transform
     rows = rows[given]
     T_cam_world = tables.T_world_sensor(rows, "egoC", "cam").inverse()
     T_cam_lidar = T_cam_world @ Transform("world", "lidar", T_world_lidar.matrix[frame])
-    shots = tables.shots.take(pa.array(rows)).combine_chunks()
+    wanted = ["token", "filename", "height", "width"]
+    shots = tables.shots.select(wanted).take(pa.array(rows)).combine_chunks()
     columns = {
         "name": pa.array(names, pa.string()).take(pa.array(slot)),
         "token": shots["token"].combine_chunks(),

@@ -23,6 +23,7 @@ from pipeline.manifest import load_manifest
 
 LIDAR = "LIDAR_TOP"
 _MOUNT = "calibrated_sensor_token"
+_USED_ONCE = ("sample_token", "ego_pose_token")  # not worth a copy in one piece
 _TEXTS = ("token", "sample_token", "ego_pose_token", _MOUNT, "filename", "next")
 _SHOT = pa.schema(
     [
@@ -50,7 +51,7 @@ class Tables:
     """What is kept. A shot is one row of sample_data: a scan, or an image of a keyframe."""
 
     scenes: dict[str, list[str]]  # name -> sample tokens in time order, in the order of scene.json
-    shots: pa.Table  # _SHOT
+    shots: pa.Table  # _SHOT but for the mount
     mounts: Mounts
     mount_rows: np.ndarray  # [shots] int64
     keyframes: np.ndarray  # [samples of all scenes in order, 1 + cameras] row of a shot, -1 = none
@@ -105,14 +106,13 @@ def load_tables(folder: Path, cameras: tuple[str, ...]) -> Tables:
     if labels:
         numbering(folder / "category.json")  # refuse a foreign numbering now, not at every frame
     scenes = _scenes(folder)
-    needed, tokens = shots["ego_pose_token"].combine_chunks(), shots["token"].combine_chunks()
     return Tables(
         scenes=scenes,
         shots=shots,
         mounts=mounts,
         mount_rows=mount_rows,
         keyframes=_keyframes(scenes, shots, mounts.slots[mount_rows], 1 + len(cameras)),
-        ego_poses=load_ego_poses(folder / "ego_pose.json", needed, tokens),
+        ego_poses=load_ego_poses(folder / "ego_pose.json", shots),
         label_paths=labels,
         instance_paths=_paths_by_scan(folder / "panoptic.json"),
     )
@@ -183,7 +183,9 @@ def _shots(path: Path, mounts: Mounts) -> tuple[pa.Table, np.ndarray]:
             f"sample_data.json record {found['token'][int(row)]}: timestamp must be in "
             f"microseconds, got {found['timestamp'][int(row)]}; unpack the metadata archive again",
         )
-    return found.combine_chunks(), rows
+    columns = {name: found[name] for name in found.column_names if name != _MOUNT}
+    whole = [name for name in columns if name not in _USED_ONCE]
+    return pa.table(columns | {name: found[name].combine_chunks() for name in whole}), rows
 
 
 def _keep_shots(mounts: Mounts) -> Callable[[np.ndarray], np.ndarray]:
@@ -204,7 +206,7 @@ def _keyframes(
 ) -> np.ndarray:
     samples = pa.array([sample for chain in scenes.values() for sample in chain], pa.string())
     keys = np.flatnonzero(shots["is_key_frame"].to_numpy())
-    places = rows_of(samples, shots["sample_token"].take(pa.array(keys)))
+    places = rows_of(samples, shots["sample_token"].filter(shots["is_key_frame"]))
     keys, places = keys[places >= 0], places[places >= 0]
     found = np.full((len(samples), num_slots), -1, np.int64)
     found[places, slots[keys]] = keys
