@@ -8,10 +8,11 @@ import pytest
 from pipeline import json_pieces, json_scan, json_tables
 from pipeline.datasets import nuscenes
 from pipeline.errors import UserError
-from pipeline.index_table import to_frames
+from pipeline.index_table import to_frames, to_table
 from pipeline.json_fields import RAW, batch_of_records
 from pipeline.manifest import load_manifest
 from pipeline.splits import split_names
+from tests.pipeline.datasets.plain_nuscenes import plain_frames
 from tests.pipeline.datasets.tiny_nuscenes import make_tables, write_tables
 
 MANIFEST = load_manifest("nuscenes")
@@ -151,6 +152,47 @@ def test_broken_json_names_the_table(tmp_path, table, text):
     (tmp_path / f"v1.0-mini/{table}.json").unlink()
     with pytest.raises(UserError, match=rf"/{table}\.json: table must be a readable file"):
         nuscenes.index(tmp_path, MANIFEST, "v1.0-mini")
+
+
+def drawn_tables(rng):
+    """Tables with drawn poses, shuffled rows and a camera image that some keyframes lack."""
+    tables = make_tables()
+    for row in tables["ego_pose"]:
+        row["rotation"], row["translation"] = (
+            rng.normal(size=4).tolist(),
+            rng.normal(size=3).tolist(),
+        )
+    lost = ["scene-0061-s1-front", "scene-0003-s0-front"]
+    tables["sample_data"] = [row for row in tables["sample_data"] if row["token"] not in lost]
+    for name in ("sample_data", "ego_pose", "calibrated_sensor", "sample"):
+        order = rng.permutation(len(tables[name]))
+        rows = [tables[name][k] for k in order]
+        tables[name] = [dict(sorted(row.items(), reverse=bool(rng.integers(2)))) for row in rows]
+    return tables
+
+
+@pytest.mark.parametrize("pair_gap", [1, 2])
+@pytest.mark.parametrize("style", ["plain", "escaped", "compact", "no camera"])
+def test_columns_are_those_of_the_plain_twin(tmp_path, pair_gap, style):
+    tables = drawn_tables(np.random.default_rng(pair_gap))
+    if style == "no camera":
+        tables["sample_data"] = [r for r in tables["sample_data"] if "front" not in r["token"]]
+    write_tables(tmp_path, tables)
+    for path in (tmp_path / "v1.0-mini").glob("*.json"):
+        rows = orjson.loads(path.read_bytes())
+        text = orjson.dumps(rows).decode() if style == "compact" else path.read_text()
+        if style == "escaped":  # a dash in a token or a path, spelled with an escape here and there
+            half = len(text) // 2
+            text = text[:half] + text[half:].replace("s1-lidar", "s1\\u002dlidar")
+            text = text.replace("/scene-0061-s2", "\\/scene-0061-s2")
+        path.write_text(text)
+        assert orjson.loads(path.read_bytes()) == rows
+    manifest = dataclasses.replace(MANIFEST, pair_gap=pair_gap)
+    table = nuscenes.index(tmp_path, manifest, "v1.0-mini")
+    wanted = to_table(plain_frames(tmp_path, manifest, "v1.0-mini"), split_names(manifest))
+    for name in table.schema.names:
+        assert table[name].to_pylist() == wanted[name].to_pylist(), name
+    assert table.equals(wanted)
 
 
 ALL = json_tables.Choice((), lambda found: np.ones(len(found), bool))
