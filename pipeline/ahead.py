@@ -1,9 +1,11 @@
 """Make the next results while one is used: the next image, the next pieces of a table."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+THREADS = min(len(os.sched_getaffinity(0)), 4)  # for work that lets go of the interpreter's lock
 T = TypeVar("T")
 
 

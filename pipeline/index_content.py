@@ -5,7 +5,7 @@ schema but for splits, and frame id, scan and pose of its successor. Texts are j
 Python object per camera and sweep takes ten times as long on nuScenes.
 """
 
-import os
+from collections.abc import Iterable
 from functools import partial
 from hashlib import sha256
 
@@ -14,45 +14,41 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.ahead import ahead
+from pipeline.ahead import THREADS, ahead
 from pipeline.packed_text import text_array, text_parts
 
-ROWS = 2048  # at a time
-THREADS = min(len(os.sched_getaffinity(0)), 4)
+ROWS = 512  # at a time: more take fresh pages, which cost as much as the work
+_AFTER = ("frame_id", "points_path", "T_world_lidar")  # what is read of a successor
 
 
 def contents(table: pa.Table) -> pa.Array:
     """Return the hashes [rows] binary(32) of a table of index_table.SCHEMA without `content`."""
     after = table["successor"].to_numpy()
-    absent = pa.array(after < 0)
     rows = pa.array(after, mask=after < 0)
-    scans = [table[name].take(rows) for name in ("frame_id", "points_path", "T_world_lidar")]
-    names = ["after_id", "after_path", "after_T"]
-    joined = table.select([name for name in table.schema.names if name != "splits"])
-    for name, column in zip(names, scans, strict=True):
-        joined = joined.append_column(name, column)
-    joined = joined.append_column("is_last", absent)
-    parts = [joined.slice(start, ROWS) for start in range(0, len(table), ROWS)]
-    hashes = ahead([partial(_hashes, part) for part in parts], THREADS, THREADS)
+    scans = pa.Table.from_arrays([table[name].take(rows) for name in _AFTER], names=_AFTER)
+    own = table.select([name for name in table.schema.names if name != "splits"])
+    calls = [
+        partial(_hashes, own.slice(start, ROWS), scans.slice(start, ROWS))
+        for start in range(0, len(table), ROWS)
+    ]
+    hashes = ahead(calls, THREADS, THREADS)
     return pa.array([one for part in hashes for one in part], pa.binary(32))
 
 
-def _hashes(part: pa.Table) -> list[bytes]:
-    batch = part.combine_chunks().to_batches()[0]
-    texts = {name: _texts(batch[name]) for name in batch.schema.names}
-    after = _join("[", texts["after_id"], ",", texts["after_path"], ",", texts["after_T"], "]")
-    after = pc.if_else(batch["is_last"], "null", after)
-    texts["successor"] = pc.if_else(batch["is_last"], "null", texts["after_id"])
-    own = [name for name in batch.schema.names if name not in _EXTRA]
-    words: list[pa.Array | str] = ["[["]
-    for k, name in enumerate(own):
-        words += [texts[name]] if k == 0 else [",", texts[name]]
-    data, offsets = text_parts(_join(*words, "],", after, "]"))
+def _hashes(rows: pa.Table, after: pa.Table) -> list[bytes]:
+    texts = {name: _texts(rows[name].combine_chunks()) for name in rows.schema.names}
+    scans = [_texts(after[name].combine_chunks()) for name in after.schema.names]
+    is_last = pc.less(rows["successor"].combine_chunks(), 0)
+    texts["successor"] = pc.if_else(is_last, "null", scans[0])
+    scan = pc.if_else(is_last, "null", _join("[", *_separated(scans), "]"))
+    joined = _join("[[", *_separated(texts.values()), "],", scan, "]")
+    data, offsets = text_parts(joined)
     view, bounds = memoryview(data), offsets.tolist()
     return [sha256(view[a:b]).digest() for a, b in zip(bounds, bounds[1:], strict=False)]
 
 
-_EXTRA = ("after_id", "after_path", "after_T", "is_last")
+def _separated(texts: Iterable[pa.Array]) -> list[pa.Array | str]:
+    return [word for text in texts for word in (",", text)][1:]
 
 
 def _join(*words: pa.Array | str) -> pa.Array:
@@ -67,10 +63,10 @@ def _texts(column: pa.Array) -> pa.Array:
     elif pa.types.is_fixed_size_list(kind):
         texts = _matrix_texts(column)
     elif pa.types.is_struct(kind):
-        words: list[pa.Array | str] = ["{"]
-        for k, field in enumerate(kind):
-            words += [f'{"," if k else ""}"{field.name}":', _texts(column.field(k))]
-        texts = _join(*words, "}")
+        fields = [
+            _join(f'"{field.name}":', _texts(column.field(k))) for k, field in enumerate(kind)
+        ]
+        texts = _join("{", *_separated(fields), "}")
     elif pa.types.is_list(kind):
         texts = _list_texts(column)
     else:

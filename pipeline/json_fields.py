@@ -113,9 +113,10 @@ def _column(
         return pa.array(_ints(text, spans)) if short and (kinds == INT).all() else None
     if not (kinds == NUMBERS).all():
         return None
-    return pa.FixedSizeListArray.from_arrays(
-        pc.cast(_packed(text, numbers, pa.string()), pa.float64()), kind.list_size
-    )
+    values = pc.cast(_packed(text, numbers, pa.string()), pa.float64())
+    if not np.isfinite(values.to_numpy()).all():  # 1e999, which orjson refuses
+        return None
+    return pa.FixedSizeListArray.from_arrays(values, kind.list_size)
 
 
 def _packed(text: np.ndarray, spans: np.ndarray, kind: pa.DataType) -> pa.Array:

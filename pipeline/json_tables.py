@@ -5,7 +5,6 @@ The large tables of nuScenes trainval have 2.6 million records each; parsed at o
 """
 
 import operator
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,13 +15,12 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from pipeline.ahead import ahead
+from pipeline.ahead import THREADS, ahead
 from pipeline.errors import UserError
 from pipeline.json_fields import RAW, Record, batch_of_records, read_plain
 from pipeline.json_pieces import Piece, read_piece
 
 PIECE_BYTES = 1 << 22
-THREADS = min(len(os.sched_getaffinity(0)), 4)
 _EDGE_BYTES = 1 << 16  # of a file, in which its brackets are looked for
 
 _KINDS = {  # of nuScenes' fields; all others are text
@@ -76,6 +74,7 @@ def stream_columns(path: Path, schema: pa.Schema, choice: Choice) -> Iterator[pa
         for start in range(0, size, PIECE_BYTES)
     ]
     for batch in ahead(calls, 2 * THREADS, THREADS):
+        # a wrong guess, or text to be parsed, which by now is another piece's in its thread
         if due < batch.piece.stop and (batch.piece.start != due or batch.columns is None):
             batch = _read_batch(path, schema, choice, due, batch.piece.stop, is_start=True)
         if due < batch.piece.stop:
@@ -83,7 +82,8 @@ def stream_columns(path: Path, schema: pa.Schema, choice: Choice) -> Iterator[pa
             if not is_list:
                 break
             due = batch.piece.after
-            yield batch.columns or _parse_batch(batch, path, schema)  # the text is ours by now
+            columns = batch.columns
+            yield _parse_batch(batch, path, schema) if columns is None else columns
     if not is_list:
         _parse(_read(path), path, ())
         raise UserError(f"{path}: table must be a JSON list of records; unpack the archive again")
