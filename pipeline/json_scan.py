@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from pipeline.byte_search import find_mark, find_string_end, load_word
+from pipeline.byte_search import WIDTH, find_marks, load_word, lowest_bit
 from pipeline.packed_text import text_parts
 
 ABSENT = 0  # hash of a field that a record lacks
@@ -179,27 +179,34 @@ def _scan(text, start, limit, key_text, key_ends, bounds, hashes, odd):
 @numba.njit(cache=True, nogil=True)
 def _record(text, start, key_text, key_ends, hashes, odd, number):
     """Return where the record that starts here stops, -1 where the text ends before."""
-    size, i, depth = len(text), start + 1, 1
+    size, depth = len(text), 1
     field, value_start, is_key = -1, 0, True
+    in_string, first, escaped = False, 0, -1
+    base, marks = start + 1 - WIDTH, np.uint64(0)
     while True:
-        i = find_mark(text, i)
-        if i >= size:
-            return -1
-        byte = text[i]
-        if byte == 34:  # '"'
-            first = i + 1
-            i = find_string_end(text, first)
-            while i < size and text[i] == 92:  # backslash
-                odd[number] = True
-                i = find_string_end(text, i + 2)
-            if i >= size:
+        while marks == 0:
+            base += WIDTH
+            if base >= size:
                 return -1
-            if depth == 1 and is_key:
-                is_key = False
-                field, value_start = match_key(text, first, i, key_text, key_ends), i + 1
+            marks = find_marks(text, base)
+        i = base + lowest_bit(marks)
+        marks &= marks - np.uint64(1)
+        byte = text[i]
+        if in_string:
+            if i == escaped:
+                continue
+            if byte == 92:  # backslash
+                odd[number], escaped = True, i + 1
+            elif byte == 34:  # '"'
+                in_string = False
+                if depth == 1 and is_key:
+                    is_key = False
+                    field, value_start = match_key(text, first, i, key_text, key_ends), i + 1
+        elif byte == 34:
+            in_string, first = True, i + 1
         elif byte == 123 or byte == 91:
             depth += 1
-        else:
+        elif byte != 92:  # comma or closing bracket
             if depth == 1:
                 if field >= 0:
                     hashes[field] = _hash_value(text, value_start, i)
@@ -208,7 +215,6 @@ def _record(text, start, key_text, key_ends, hashes, odd, number):
                 depth -= 1
                 if depth == 0:
                     return i + 1
-        i += 1
 
 
 @numba.njit(cache=True, nogil=True)
