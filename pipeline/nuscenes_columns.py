@@ -1,6 +1,6 @@
 """Cameras and sweeps of all keyframes of a nuScenes release, as columns of the index."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,12 @@ from pipeline.index_table import CAMERA, SWEEP, lists, matrices, structs
 from pipeline.json_tables import follow
 from pipeline.nuscenes_tables import Tables
 from pipeline.packed_text import text_parts
+
+BLOCK = 4096  # matrices at a time: all at once, fresh pages cost more than the products
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, start + BLOCK) for start in range(0, count, BLOCK))
 
 
 def camera_column(tables: Tables, names: Sequence[str], T_world_lidar: Transform) -> pa.Array:
@@ -30,8 +36,11 @@ def camera_column(tables: Tables, names: Sequence[str], T_world_lidar: Transform
     place = np.where(given, np.cumsum(given) - 1, -1)  # of each slot among those that are given
     frame, slot = np.nonzero(tables.keyframes[:, 1:] >= 0)
     rows = rows[given]
-    T_cam_world = tables.T_world_sensor(rows, "egoC", "cam").inverse()
-    T_cam_lidar = T_cam_world @ Transform("world", "lidar", T_world_lidar.matrix[frame])
+    T_cam_lidar = np.empty((len(rows), 4, 4))
+    for part in _blocks(len(rows)):
+        T_cam_world = tables.T_world_sensor(rows[part], "egoC", "cam").inverse()
+        T_world_here = Transform("world", "lidar", T_world_lidar.matrix[frame[part]])
+        T_cam_lidar[part] = (T_cam_world @ T_world_here).matrix
     wanted = ["token", "filename", "height", "width"]
     shots = tables.shots.select(wanted).take(pa.array(rows)).combine_chunks()
     columns = {
@@ -41,7 +50,7 @@ def camera_column(tables: Tables, names: Sequence[str], T_world_lidar: Transform
         "height": _sides(shots, "height", slot, names),
         "width": _sides(shots, "width", slot, names),
         "K": matrices(_intrinsics(tables, rows, slot, names)),
-        "T_cam_lidar": matrices(T_cam_lidar.matrix),
+        "T_cam_lidar": matrices(T_cam_lidar),
         "t_ns": pa.array(tables.t_ns[rows]),
         "distortion": lists(np.zeros(len(rows), int), pa.array([], pa.float64())),
     }
@@ -110,11 +119,14 @@ def sweep_column(
         UserError: `next` leads to a scan that is not there, or not on in time.
     """
     frames, rows = _chains(tables, lidars, successor)
-    T_lidar_world = Transform("lidar", "world", T_world_lidar.inverse().matrix[frames])
-    T_lidar_sweep = T_lidar_world @ tables.T_world_sensor(rows, "egoS", "sweep")
+    T_lidar_world, T_lidar_sweep = T_world_lidar.inverse().matrix, np.empty((len(rows), 4, 4))
+    for part in _blocks(len(rows)):
+        T_lidar_here = Transform("lidar", "world", T_lidar_world[frames[part]])
+        T_world_sweep = tables.T_world_sensor(rows[part], "egoS", "sweep")
+        T_lidar_sweep[part] = (T_lidar_here @ T_world_sweep).matrix
     columns = {
         "path": tables.shots["filename"].take(pa.array(rows)).combine_chunks(),
-        "T_lidar_sweep": matrices(T_lidar_sweep.matrix),
+        "T_lidar_sweep": matrices(T_lidar_sweep),
     }
     sweeps = structs(SWEEP, columns, np.zeros(len(rows), bool))
     return lists(np.bincount(frames, minlength=len(lidars)), sweeps)
