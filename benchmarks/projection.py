@@ -23,8 +23,10 @@ import numpy as np  # noqa: E402
 from benchmarks.peers import DEVKIT, Peer  # noqa: E402
 from benchmarks.recordings import nuscenes_root  # noqa: E402
 from pipeline.datasets import nuscenes  # noqa: E402
+from pipeline.index_table import to_frames
 from pipeline.manifest import load_manifest  # noqa: E402
 from pipeline.projection import project  # noqa: E402
+from pipeline.splits import split_names
 from pipeline.types import Frame  # noqa: E402
 
 SCRIPT = """
@@ -82,7 +84,9 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
         root, dataset = nuscenes_root(Path(folder))
-        frame = nuscenes.index(root, load_manifest(dataset), "v1.0-mini")[0]
+        manifest = load_manifest(dataset)
+        table = nuscenes.index(root, manifest, "v1.0-mini")
+        frame = to_frames(table, split_names(manifest))[0]
         points = nuscenes.load_points(root, frame.points_path).points
         project_all(points, frame)  # compile
         ours, theirs, seen = [], [], [0, 0]

@@ -1,22 +1,24 @@
-"""Read the next image while one is computed."""
+"""Make the next results while one is used: the next image, the next pieces of a table."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+THREADS = min(len(os.sched_getaffinity(0)), 4)  # for work that lets go of the interpreter's lock
 T = TypeVar("T")
 
 
-def ahead(calls: Iterable[Callable[[], T]], depth: int = 2) -> Iterator[T]:
-    """Yield the results of calls in order, while a thread makes up to `depth` of the next ones.
+def ahead(calls: Iterable[Callable[[], T]], depth: int = 2, threads: int = 1) -> Iterator[T]:
+    """Yield the results of calls in order, while `threads` make up to `depth` of the next ones.
 
     An error is raised where its result is due. Only within one frame: what a frame of a recording
     does to its reader must not be blamed on the frame before it.
     """
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(threads) as pool:
         waiting: list[Future[T]] = []
         for call in calls:
-            waiting.append(thread.submit(call))
+            waiting.append(pool.submit(call))
             if len(waiting) > depth:
                 yield waiting.pop(0).result()
         for future in waiting:

@@ -1,74 +1,74 @@
 """Where the ego vehicle was: ego_pose.json of a nuScenes release, thinned while it is read."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import UserError
 from pipeline.geometry import rigid, rotation_from_quaternion
-from pipeline.json_scan import hash_values
-from pipeline.json_tables import Choice, Record, follow, stream_records
+from pipeline.json_scan import HashSet, hash_values
+from pipeline.json_tables import Choice, follow, stream_columns
 
-_FIELDS = ("token", "rotation", "translation")
+RIGID = [("rotation", pa.list_(pa.float64(), 4)), ("translation", pa.list_(pa.float64(), 3))]
+_SCHEMA = pa.schema([("token", pa.string()), *RIGID])
 
 
 @dataclass(frozen=True)
 class EgoPoses:
-    """Ego poses of the kept shots in one array; 600,000 records would take 600 MB."""
+    """Ego poses of the kept shots."""
 
-    rows: dict[str, int]
+    rows: np.ndarray  # [shots] int64, into T_world_ego
     T_world_ego: np.ndarray  # [n, 4, 4] float64
 
 
-def load_ego_poses(path: Path, needed: Mapping[str, str]) -> EgoPoses:
+def load_ego_poses(path: Path, shots: pa.Table) -> EgoPoses:
     """Return the poses that are needed.
 
     Args:
         path: ego_pose.json.
-        needed: token of a pose -> token of a row of sample_data that names it.
+        shots: rows of sample_data with `token` and `ego_pose_token`.
 
     Raises:
         UserError: a pose is missing, or not 4 and 3 numbers.
     """
-    hashes = np.sort(hash_values(list(needed)))
+    needed = shots["ego_pose_token"]
+    hashes = [hash_values(chunk) for chunk in needed.chunks]
+    wanted = HashSet(np.concatenate([np.empty(0, np.uint64), *hashes]))
+    choice = Choice(("token",), lambda found: wanted.holds(found[:, 0]))
+    tokens, T_world_ego = [], [np.empty((0, 4, 4))]
+    for batch in stream_columns(path, _SCHEMA, choice):
+        tokens.append(batch["token"])
+        T_world_ego.append(rigid_of(batch, path))
+    rows = rows_of(pa.chunked_array(tokens, pa.string()), needed)
+    for lost in np.flatnonzero(rows < 0)[:1]:
+        token, shot = needed[int(lost)].as_py(), shots["token"][int(lost)].as_py()
+        follow({}, token, "ego_pose", "sample_data", shot, "ego_pose_token")
+    return EgoPoses(rows, np.concatenate(T_world_ego))
 
-    def keep(found: np.ndarray) -> np.ndarray:
-        return hashes[np.searchsorted(hashes[:-1], found[:, 0])] == found[:, 0]
 
-    tokens: dict[str, int] = {}
-    matrices = []
-    for rows in stream_records(path, _FIELDS, Choice(("token",), keep)):
-        rows = [row for row in rows if row["token"] in needed]  # equal hashes are not equal names
-        tokens |= {row["token"]: len(tokens) + k for k, row in enumerate(rows)}
-        matrices.append(rigid_of_records(rows, path))
-    for token, shot in needed.items():
-        follow(tokens, token, "ego_pose", "sample_data", shot, "ego_pose_token")
-    return EgoPoses(tokens, np.concatenate(matrices))
+def rows_of(tokens: pa.Array | pa.ChunkedArray, wanted: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return the row [n] int64 of each wanted token in `tokens`, -1 where it lacks one."""
+    return pc.fill_null(pc.index_in(wanted, tokens), -1).to_numpy().astype(np.int64)
 
 
-def rigid_of_records(rows: Sequence[Record], path: Path) -> np.ndarray:
-    """Return the transforms [n, 4, 4] float64 of records with rotation (wxyz) and translation.
+def rigid_of(table: pa.RecordBatch, path: Path) -> np.ndarray:
+    """Return the transforms [n, 4, 4] float64 of a table with `token` and RIGID.
 
     Raises:
-        UserError: not 4 and 3 finite numbers, or a rotation without length; names the record.
+        UserError: numbers that are not finite, or a rotation without length; names the record.
     """
-    columns = [[row["rotation"] for row in rows], [row["translation"] for row in rows]]
-    try:
-        rotation, translation = (np.array(column, np.float64) for column in columns)
-        if not rows:
-            return np.empty((0, 4, 4))
-        if rotation.shape[1:] != (4,) or translation.shape[1:] != (3,):
-            raise ValueError("other counts")
-        if not (np.isfinite(rotation).all() and np.isfinite(translation).all()):
-            raise ValueError("no numbers")
-        return rigid(rotation_from_quaternion(rotation), translation)
-    except (ValueError, TypeError):
-        for row in rows if len(rows) > 1 else ():
-            rigid_of_records([row], path)
-        row = rows[0]
+    rotation, translation = (
+        pc.list_flatten(table[name]).to_numpy().reshape(-1, kind.list_size) for name, kind in RIGID
+    )
+    length = np.square(rotation).sum(1)
+    good = (length > 0) & np.isfinite(length) & np.isfinite(translation).all(1)
+    for row in np.flatnonzero(~good)[:1]:
         raise UserError(
-            f"{path.name} record {row['token']}: rotation and translation must be 4 and 3 numbers, "
-            f"got {row['rotation']} and {row['translation']}; unpack the metadata archive again"
-        ) from None
+            f"{path.name} record {table['token'][int(row)]}: rotation and translation must be 4 "
+            f"and 3 numbers, got {rotation[row].tolist()} and {translation[row].tolist()}; "
+            "unpack the metadata archive again"
+        )
+    return rigid(rotation_from_quaternion(rotation), translation)

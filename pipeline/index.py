@@ -6,7 +6,7 @@ a recording. Append-only: stores address frames by row, so a grown data set keep
 
 import gc
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pipeline.errors import UserError, check, unknown_name
 from pipeline.files import sha256, write_atomically
 from pipeline.geometry import store_size
 from pipeline.index_check import find_problems
-from pipeline.index_table import INDEX_VERSION, SCHEMA, to_frame, to_table
+from pipeline.index_table import INDEX_VERSION, SCHEMA, camera_names, to_frame, to_table
 from pipeline.manifest import load_manifest, resolve_version
 from pipeline.sample_check import find_sample_problems, spread
 from pipeline.schema import Capacity
@@ -151,21 +151,16 @@ def build_index(dataset: str, root: Path, version: str | None = None) -> Index:
     """
     manifest = load_manifest(dataset)
     version = resolve_version(manifest, root, version)
-    gc.disable()  # a million objects and no cycles: a sixth of the time on nuScenes
+    splits = split_names(manifest)
+    gc.disable()  # frames are many objects and no cycles
     try:
-        frames = load_reader(dataset).index(root, manifest, version)
+        found = load_reader(dataset).index(root, manifest, version)
+        table = found if isinstance(found, pa.Table) else to_table(found, splits)
     finally:
         gc.enable()
-    check(bool(frames), f"{root}: must hold at least one keyframe of '{dataset}', got none")
-    if not any(camera for frame in frames for camera in frame.cameras):
-        frames = [replace(frame, cameras=()) for frame in frames]
-    splits = split_names(manifest)
-    names = []
-    for slot in range(len(frames[0].cameras)):
-        here = (frame.cameras[slot] for frame in frames)
-        names.append(next((c.name for c in here if c), None) or manifest.cameras[slot])
-    table = to_table(frames, splits)
-    return Index(dataset, version, tuple(names), splits, manifest.content_hash(), table)
+    check(len(table) > 0, f"{root}: must hold at least one keyframe of '{dataset}', got none")
+    names = camera_names(table, manifest.cameras)
+    return Index(dataset, version, names, splits, manifest.content_hash(), table)
 
 
 def update_index(old: Index, new: Index) -> Index:

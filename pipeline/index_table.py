@@ -1,17 +1,17 @@
 """Frames to Arrow columns and back: the layout of index.parquet.
 
-In: a list of frames. Out: one table, a row per keyframe, matrices as fixed-size float64 lists.
+In: a list of frames, or columns. Out: one table, a row per keyframe, matrices as fixed-size lists.
 Columns are built from flat arrays: a Python float per matrix entry would take 1 GB on nuScenes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.files import sha256
+from pipeline.index_content import contents
 from pipeline.types import Camera, Frame, Sweep
 
 INDEX_VERSION = 1
@@ -21,8 +21,8 @@ def _matrix_type(size: int) -> pa.DataType:
     return pa.list_(pa.float64(), size)
 
 
-_SWEEP = pa.struct([("path", pa.string()), ("T_lidar_sweep", _matrix_type(16))])
-_CAMERA = pa.struct(
+SWEEP = pa.struct([("path", pa.string()), ("T_lidar_sweep", _matrix_type(16))])
+CAMERA = pa.struct(
     [
         ("name", pa.string()),
         ("token", pa.string()),
@@ -47,10 +47,10 @@ SCHEMA = pa.schema(
         ("lidar_token", pa.string()),
         ("T_world_lidar", _matrix_type(16)),
         ("successor", pa.int64()),  # row number, -1 = none
-        ("sweeps", pa.list_(_SWEEP)),
+        ("sweeps", pa.list_(SWEEP)),
         ("label_path", pa.string()),
         ("instance_path", pa.string()),
-        ("cameras", pa.list_(_CAMERA)),
+        ("cameras", pa.list_(CAMERA)),
         ("content", pa.binary(32)),  # sha256 of what the stages read of this row
     ]
 )
@@ -64,29 +64,78 @@ def to_table(frames: Sequence[Frame], splits: Sequence[str]) -> pa.Table:
         splits: every split name, in bit order.
     """
     row_of = {frame.frame_id: row for row, frame in enumerate(frames)}
-    bit = {name: 1 << k for k, name in enumerate(splits)}
     sweeps = [sweep for frame in frames for sweep in frame.sweeps]
     cameras = [camera for frame in frames for camera in frame.cameras]
-    successor = [row_of[f.successor_id] if f.successor_id else -1 for f in frames]
-    following = [frames[row] if row >= 0 else None for row in successor]
     plain = ("frame_id", "scene", "position", "t_ns", "points_path", "max_points", "lidar_token")
     columns = {name: [getattr(frame, name) for frame in frames] for name in plain}
     columns |= {
-        "splits": [sum(bit[name] for name in frame.splits) for frame in frames],
-        "T_world_lidar": _matrices([frame.T_world_lidar for frame in frames], 16),
-        "successor": successor,
-        "sweeps": _lists([len(frame.sweeps) for frame in frames], _sweep_structs(sweeps)),
+        "splits": split_bits([frame.splits for frame in frames], splits),
+        "T_world_lidar": _given_matrices([frame.T_world_lidar for frame in frames], 16),
+        "successor": [row_of[f.successor_id] if f.successor_id else -1 for f in frames],
+        "sweeps": lists([len(frame.sweeps) for frame in frames], _sweep_structs(sweeps)),
         "label_path": [frame.label_path for frame in frames],
         "instance_path": [frame.instance_path for frame in frames],
-        "cameras": _lists([len(frame.cameras) for frame in frames], _camera_structs(cameras)),
-        "content": [_content(f, s) for f, s in zip(frames, following, strict=True)],
+        "cameras": lists([len(frame.cameras) for frame in frames], _camera_structs(cameras)),
     }
-    arrays = [
-        values if isinstance(values, pa.Array) else pa.array(values, field.type)
-        for field in SCHEMA
-        for values in [columns[field.name]]
-    ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    return table_of(columns)
+
+
+def table_of(columns: dict[str, Any]) -> pa.Table:
+    """Return the table of these columns, all of SCHEMA's but `content`, which is added.
+
+    Without a camera in any frame there are no slots either.
+    """
+    cameras = columns["cameras"]
+    if cameras.values.null_count == len(cameras.values):
+        columns = columns | {"cameras": lists(np.zeros(len(cameras), int), cameras.values[:0])}
+    schema = pa.schema([field for field in SCHEMA if field.name != "content"])
+    table = pa.Table.from_arrays(_arrays(schema, columns), schema=schema)
+    return table.append_column(SCHEMA.field("content"), contents(table))
+
+
+def split_bits(names: Sequence[Sequence[str]], splits: Sequence[str]) -> list[int]:
+    """Return the number of each frame whose bit k says whether it is in the k-th of `splits`."""
+    bit = {name: 1 << k for k, name in enumerate(splits)}
+    return [sum(bit[name] for name in own) for own in names]
+
+
+def matrices(values: np.ndarray, absent: np.ndarray | None = None) -> pa.Array:
+    """Return the column of matrices [n, rows, columns] float64, null where `absent` [n] says so."""
+    flat, size = pa.array(np.ascontiguousarray(values).reshape(-1)), int(np.prod(values.shape[1:]))
+    mask = pa.array(absent) if absent is not None and absent.any() else None
+    return pa.FixedSizeListArray.from_arrays(flat, size, mask=mask)
+
+
+def lists(lengths: Sequence[int] | np.ndarray, values: pa.Array) -> pa.Array:
+    """Return the column whose rows are the next `lengths` [n] of `values`."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
+
+
+def structs(kind: pa.StructType, columns: dict[str, Any], absent: np.ndarray) -> pa.Array:
+    """Return the column of structs with these fields, null where `absent` [n] says so."""
+    mask = pa.array(absent) if absent.any() else None
+    return pa.StructArray.from_arrays(_arrays(kind, columns), fields=list(kind), mask=mask)
+
+
+def camera_names(table: pa.Table, otherwise: Sequence[str]) -> tuple[str, ...]:
+    """Return the name of each camera slot, from `otherwise` where no frame has that camera."""
+    cameras = table["cameras"].combine_chunks()
+    names = pc.struct_field(cameras.values, "name")
+    slots = len(names) // max(len(table), 1)
+    found = []
+    for slot in range(slots):
+        first = pc.drop_null(names.take(pa.array(range(slot, len(names), slots)))).slice(0, 1)
+        found.append(first[0].as_py() if len(first) else otherwise[slot])
+    return tuple(found)
+
+
+def to_frames(table: pa.Table, splits: Sequence[str]) -> list[Frame]:
+    """Return the frames of all rows."""
+    ids = table["frame_id"].to_pylist()
+    rows = table.to_pylist()
+    after = (ids[row["successor"]] if row["successor"] >= 0 else None for row in rows)
+    return [to_frame(row, frame_id, splits) for row, frame_id in zip(rows, after, strict=True)]
 
 
 def to_frame(row: dict[str, Any], successor_id: str | None, splits: Sequence[str]) -> Frame:
@@ -120,54 +169,32 @@ def _square(values: list[float], side: int) -> np.ndarray:
     return np.array(values, np.float64).reshape(side, side)
 
 
-def _content(frame: Frame, successor: Frame | None) -> bytes:
-    """Hash of all that a stage reads: the row, and scan and pose of its successor; splits apart."""
-    after = (
-        [successor.frame_id, successor.points_path, successor.T_world_lidar] if successor else None
-    )
-    plain = [getattr(frame, name) for name in frame.__dataclass_fields__ if name != "splits"]
-    option = orjson.OPT_SERIALIZE_NUMPY
-    return bytes.fromhex(sha256(orjson.dumps([plain, after], option=option)))
+def _arrays(fields: Iterable[pa.Field], columns: dict[str, Any]) -> list[pa.Array]:
+    found = [(columns[field.name], field.type) for field in fields]
+    return [one if isinstance(one, pa.Array) else pa.array(one, kind) for one, kind in found]
 
 
-def _matrices(values: Sequence[np.ndarray | None], size: int) -> pa.Array:
+def _given_matrices(values: Sequence[np.ndarray | None], size: int) -> pa.Array:
     empty = np.zeros(size)
-    flat = np.array([empty if v is None else np.ravel(v) for v in values], np.float64).reshape(-1)
-    absent = np.array([v is None for v in values], bool)
-    mask = pa.array(absent) if absent.any() else None
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), size, mask=mask)
-
-
-def _lists(lengths: Sequence[int], values: pa.Array) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
-
-
-def _structs(kind: pa.StructType, columns: dict[str, Any], absent: np.ndarray) -> pa.Array:
-    arrays = [
-        columns[field.name]
-        if isinstance(columns[field.name], pa.Array)
-        else pa.array(columns[field.name], field.type)
-        for field in kind
-    ]
-    mask = pa.array(absent) if absent.any() else None
-    return pa.StructArray.from_arrays(arrays, fields=list(kind), mask=mask)
+    flat = [empty if value is None else np.ravel(value) for value in values]
+    absent = np.array([value is None for value in values], bool)
+    return matrices(np.array(flat, np.float64).reshape(-1, size), absent)
 
 
 def _sweep_structs(sweeps: Sequence[Sweep]) -> pa.Array:
     columns = {
         "path": [sweep.path for sweep in sweeps],
-        "T_lidar_sweep": _matrices([sweep.T_lidar_sweep for sweep in sweeps], 16),
+        "T_lidar_sweep": _given_matrices([sweep.T_lidar_sweep for sweep in sweeps], 16),
     }
-    return _structs(_SWEEP, columns, np.zeros(len(sweeps), bool))
+    return structs(SWEEP, columns, np.zeros(len(sweeps), bool))
 
 
 def _camera_structs(cameras: Sequence[Camera | None]) -> pa.Array:
-    names = [field.name for field in _CAMERA]
+    names = [field.name for field in CAMERA]
     columns: dict[str, Any] = {
         name: [None if camera is None else getattr(camera, name) for camera in cameras]
         for name in names
     }
-    columns["K"] = _matrices(columns["K"], 9)
-    columns["T_cam_lidar"] = _matrices(columns["T_cam_lidar"], 16)
-    return _structs(_CAMERA, columns, np.array([camera is None for camera in cameras], bool))
+    columns["K"] = _given_matrices(columns["K"], 9)
+    columns["T_cam_lidar"] = _given_matrices(columns["T_cam_lidar"], 16)
+    return structs(CAMERA, columns, np.array([camera is None for camera in cameras], bool))

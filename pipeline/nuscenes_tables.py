@@ -1,74 +1,91 @@
 """The tables of a nuScenes version folder, thinned while they are read.
 
-In: a folder of JSON tables. Out: scans and keyframe images by token, with mounts and ego poses;
-boxes, maps, radar and camera images between keyframes are never kept.
+In: a folder of JSON tables. Out: scans and keyframe images as columns, with mounts and ego poses;
+boxes, maps, radar and camera images between keyframes are never kept. There are 545,000 rows, so
+none becomes a Python object.
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
-from pipeline.ego_poses import EgoPoses, load_ego_poses, rigid_of_records
-from pipeline.errors import UserError, check
+from pipeline.ego_poses import RIGID, EgoPoses, load_ego_poses, rigid_of, rows_of
+from pipeline.errors import check
 from pipeline.geometry import Transform
-from pipeline.json_scan import hash_values
-from pipeline.json_tables import Choice, Record, follow, read_records, stream_records
+from pipeline.json_fields import RAW, batch_of_records
+from pipeline.json_scan import HashSet, hash_values
+from pipeline.json_tables import Choice, follow, read_records, stream_columns
 from pipeline.manifest import load_manifest
 
 LIDAR = "LIDAR_TOP"
+_MOUNT = "calibrated_sensor_token"
+_USED_ONCE = ("sample_token", "ego_pose_token")  # not worth a copy in one piece
+_TEXTS = ("token", "sample_token", "ego_pose_token", _MOUNT, "filename", "next")
+_SHOT = pa.schema(
+    [
+        *((name, pa.string()) for name in _TEXTS),
+        ("timestamp", pa.int64()),
+        ("is_key_frame", pa.bool_()),
+        ("height", RAW),
+        ("width", RAW),
+    ]
+)
 
 
-class Shot(NamedTuple):
-    """One row of sample_data: a scan, or an image of a keyframe (there are 545,000)."""
+@dataclass(frozen=True)
+class Mounts:
+    """calibrated_sensor.json, and which slot of a keyframe each of its rows fills."""
 
-    token: str
-    ego_pose: str
-    sensor: str  # token of calibrated_sensor
-    path: str
-    t_ns: int
-    height: int
-    width: int
-    next: str  # token of the same sensor's next row, '' at the end
+    tokens: pa.ChunkedArray
+    T_ego_sensor: np.ndarray  # [mounts, 4, 4] float64
+    intrinsics: list[list]  # 3x3, [] for the LiDAR
+    slots: np.ndarray  # [mounts] int64: 0 the LiDAR, k the k-th camera that is wanted, -1 others
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What is kept, by token."""
+    """What is kept. A shot is one row of sample_data: a scan, or an image of a keyframe."""
 
     scenes: dict[str, list[str]]  # name -> sample tokens in time order, in the order of scene.json
-    intrinsics: dict[str, list]  # calibrated_sensor -> 3x3, [] for the LiDAR
-    mounts: dict[str, np.ndarray]  # calibrated_sensor -> T_ego_sensor
-    scans: dict[str, Shot]  # every LiDAR row
-    keyframes: dict[str, dict[str, Shot]]  # sample -> channel -> row
+    shots: pa.Table  # _SHOT but for the mount
+    mounts: Mounts
+    mount_rows: np.ndarray  # [shots] int64
+    keyframes: np.ndarray  # [samples of all scenes in order, 1 + cameras] row of a shot, -1 = none
     ego_poses: EgoPoses
     label_paths: dict[str, str]  # by LiDAR token
     instance_paths: dict[str, str]
 
-    def lidar_of(self, sample: str) -> Shot:
-        """Return the scan of a keyframe.
+    @functools.cached_property
+    def t_ns(self) -> np.ndarray:
+        """Time of each shot [shots] int64."""
+        return self.shots["timestamp"].to_numpy() * 1000
+
+    @functools.cached_property
+    def lidars(self) -> np.ndarray:
+        """Row of the scan of every keyframe [samples] int64.
 
         Raises:
-            UserError: it has none.
+            UserError: one has none.
         """
-        shot = self.keyframes.get(sample, {}).get(LIDAR)
-        if shot is None:
-            raise UserError(
-                f"sample_data.json: sample {sample} must have a {LIDAR} keyframe, got none; "
-                "the tables are incomplete, unpack the metadata archive again"
+        lidars = self.keyframes[:, 0]
+        if (lidars < 0).any():
+            samples = [sample for chain in self.scenes.values() for sample in chain]
+            check(
+                False,
+                f"sample_data.json: sample {samples[int(lidars.argmin())]} must have a {LIDAR} "
+                "keyframe, got none; the tables are incomplete, unpack the metadata archive again",
             )
-        return shot
+        return lidars
 
-    def T_world_sensor(self, shots: Sequence[Shot], ego: str, sensor: str) -> Transform:
-        """Return where a sensor was [shots, 4, 4], through the ego pose at each shot's own time."""
-        rows = [self.ego_poses.rows[shot.ego_pose] for shot in shots]
-        T_ego_sensor = [self.mounts[shot.sensor] for shot in shots]
-        T_world_ego = Transform("world", ego, self.ego_poses.T_world_ego[rows].reshape(-1, 4, 4))
-        return T_world_ego @ Transform(ego, sensor, np.reshape(T_ego_sensor, (-1, 4, 4)))
+    def T_world_sensor(self, rows: np.ndarray, ego: str, sensor: str) -> Transform:
+        """Return where a sensor was [rows, 4, 4], through the ego pose at each shot's own time."""
+        T_ego_sensor = self.mounts.T_ego_sensor[self.mount_rows[rows]]
+        T_world_ego = self.ego_poses.T_world_ego[self.ego_poses.rows[rows]]
+        return Transform("world", ego, T_world_ego) @ Transform(ego, sensor, T_ego_sensor)
 
 
 def load_tables(folder: Path, cameras: tuple[str, ...]) -> Tables:
@@ -77,10 +94,8 @@ def load_tables(folder: Path, cameras: tuple[str, ...]) -> Tables:
     Raises:
         UserError: a table is missing, broken or dangling.
     """
-    path = folder / "calibrated_sensor.json"
-    fields = ("token", "sensor_token", "rotation", "translation", "camera_intrinsic")
-    sensors = {row["token"]: row for row in read_records(path, fields)}
-    scans, keyframes = _shots(folder, _channels(folder, sensors), {LIDAR, *cameras})
+    mounts = _mounts(folder, (LIDAR, *cameras))
+    shots, mount_rows = _shots(folder / "sample_data.json", mounts)
     labels = _paths_by_scan(folder / "lidarseg.json")
     for path in labels.values():
         check(
@@ -90,13 +105,14 @@ def load_tables(folder: Path, cameras: tuple[str, ...]) -> Tables:
         )
     if labels:
         numbering(folder / "category.json")  # refuse a foreign numbering now, not at every frame
+    scenes = _scenes(folder)
     return Tables(
-        scenes=_scenes(folder),
-        intrinsics={token: row["camera_intrinsic"] for token, row in sensors.items()},
-        mounts=dict(zip(sensors, rigid_of_records([*sensors.values()], path), strict=True)),
-        scans=scans,
-        keyframes=keyframes,
-        ego_poses=load_ego_poses(folder / "ego_pose.json", _needed(scans, keyframes)),
+        scenes=scenes,
+        shots=shots,
+        mounts=mounts,
+        mount_rows=mount_rows,
+        keyframes=_keyframes(scenes, shots, mounts.slots[mount_rows], 1 + len(cameras)),
+        ego_poses=load_ego_poses(folder / "ego_pose.json", shots),
         label_paths=labels,
         instance_paths=_paths_by_scan(folder / "panoptic.json"),
     )
@@ -133,75 +149,76 @@ def numbering(path: Path) -> np.ndarray:
     return table
 
 
-def _channels(folder: Path, sensors: dict[str, Record]) -> dict[str, str]:
-    rows = read_records(folder / "sensor.json", ("token", "channel"))
-    channels = {row["token"]: row["channel"] for row in rows}
-    return {
-        token: follow(
-            channels, row["sensor_token"], "sensor", "calibrated_sensor", token, "sensor_token"
+def _mounts(folder: Path, wanted: Sequence[str]) -> Mounts:
+    path = folder / "calibrated_sensor.json"
+    fields = ("token", "sensor_token", "rotation", "translation", "camera_intrinsic")
+    rows = read_records(path, fields)
+    sensors = read_records(folder / "sensor.json", ("token", "channel"))
+    channels = {row["token"]: row["channel"] for row in sensors}
+    names = [
+        follow(
+            channels, row["sensor_token"], "sensor", "calibrated_sensor", row["token"],
+            "sensor_token",
         )
-        for token, row in sensors.items()
-    }
-
-
-def _shots(
-    folder: Path, channels: dict[str, str], wanted: set[str]
-) -> tuple[dict[str, Shot], dict[str, dict[str, Shot]]]:
-    scans: dict[str, Shot] = {}
-    keyframes: dict[str, dict[str, Shot]] = {}
-    link = "calibrated_sensor_token"
-    fields = (
-        "token",
-        "sample_token",
-        "ego_pose_token",
-        link,
-        "filename",
-        "timestamp",
-        "is_key_frame",
+        for row in rows
+    ]  # fmt: skip
+    slot = {name: k for k, name in enumerate(wanted)}
+    batch = batch_of_records(rows, pa.schema([("token", pa.string()), *RIGID]), path)
+    return Mounts(
+        tokens=pa.chunked_array([batch["token"]]),
+        T_ego_sensor=rigid_of(batch, path),
+        intrinsics=[row["camera_intrinsic"] for row in rows],
+        slots=np.array([slot.get(name, -1) for name in names], np.int64),
     )
-    choice = Choice((link, "is_key_frame"), _keep_shots(channels, wanted))
-    for rows in stream_records(folder / "sample_data.json", (*fields, "next"), choice):
-        for row in rows:
-            channel = channels.get(row[link]) or follow(
-                channels, row[link], "calibrated_sensor", "sample_data", row["token"], link
-            )
-            if channel not in wanted or not (row["is_key_frame"] or channel == LIDAR):
-                continue
-            shot = Shot(
-                token=row["token"],
-                ego_pose=row["ego_pose_token"],
-                sensor=row[link],
-                path=row["filename"],
-                t_ns=row["timestamp"] * 1000,
-                height=row.get("height") or 0,
-                width=row.get("width") or 0,
-                next=row["next"],
-            )
-            if channel == LIDAR:
-                scans[shot.token] = shot
-            if row["is_key_frame"]:
-                keyframes.setdefault(row["sample_token"], {})[channel] = shot
-    return scans, keyframes
 
 
-def _keep_shots(channels: dict[str, str], wanted: set[str]) -> Callable[[np.ndarray], np.ndarray]:
+def _shots(path: Path, mounts: Mounts) -> tuple[pa.Table, np.ndarray]:
+    """Return the kept rows of sample_data, and the row of each one's mount."""
+    choice = Choice((_MOUNT, "is_key_frame"), _keep_shots(mounts))
+    found = pa.Table.from_batches(stream_columns(path, _SHOT, choice), _SHOT)
+    rows = rows_of(mounts.tokens, found[_MOUNT])
+    for lost in np.flatnonzero(rows < 0)[:1]:
+        token, shot = found[_MOUNT][int(lost)].as_py(), found["token"][int(lost)].as_py()
+        follow({}, token, "calibrated_sensor", "sample_data", shot, _MOUNT)
+    slots = mounts.slots[rows]
+    kept = (slots == 0) | ((slots > 0) & found["is_key_frame"].to_numpy())
+    if not kept.all():  # records that were read because they are spelled oddly
+        found, rows = found.filter(pa.array(kept)), rows[kept]
+    limit = np.iinfo(np.int64).max // 1000
+    for row in np.flatnonzero(np.abs(found["timestamp"].to_numpy()) > limit)[:1]:
+        check(
+            False,
+            f"sample_data.json record {found['token'][int(row)]}: timestamp must be in "
+            f"microseconds, got {found['timestamp'][int(row)]}; unpack the metadata archive again",
+        )
+    columns = {name: found[name] for name in found.column_names if name != _MOUNT}
+    whole = [name for name in columns if name not in _USED_ONCE]
+    return pa.table(columns | {name: found[name].combine_chunks() for name in whole}), rows
+
+
+def _keep_shots(mounts: Mounts) -> Callable[[np.ndarray], np.ndarray]:
     """Return the rule: scans, keyframes of wanted cameras, and rows of mounts that nobody knows."""
-    hashes = hash_values(list(channels))
-    unwanted = [channel not in wanted for channel in channels.values()]
-    camera = [channel in wanted and channel != LIDAR for channel in channels.values()]
+    hashes = hash_values(mounts.tokens.combine_chunks())
+    cameras, unwanted = HashSet(hashes[mounts.slots > 0]), HashSet(hashes[mounts.slots < 0])
     (no_key,) = hash_values([False])
 
     def keep(found: np.ndarray) -> np.ndarray:
-        between = np.isin(found[:, 0], hashes[camera]) & (found[:, 1] == no_key)
-        return ~(between | np.isin(found[:, 0], hashes[unwanted]))
+        between = cameras.holds(found[:, 0]) & (found[:, 1] == no_key)
+        return ~(between | unwanted.holds(found[:, 0]))
 
     return keep
 
 
-def _needed(scans: dict[str, Shot], keyframes: dict[str, dict[str, Shot]]) -> dict[str, str]:
-    """Return the ego poses of kept shots, each with the token of a shot that wants it."""
-    images = (shot for shots in keyframes.values() for shot in shots.values())
-    return {shot.ego_pose: shot.token for shot in itertools.chain(scans.values(), images)}
+def _keyframes(
+    scenes: dict[str, list[str]], shots: pa.Table, slots: np.ndarray, num_slots: int
+) -> np.ndarray:
+    samples = pa.array([sample for chain in scenes.values() for sample in chain], pa.string())
+    keys = np.flatnonzero(shots["is_key_frame"].to_numpy())
+    places = rows_of(samples, shots["sample_token"].filter(shots["is_key_frame"]))
+    keys, places = keys[places >= 0], places[places >= 0]
+    found = np.full((len(samples), num_slots), -1, np.int64)
+    found[places, slots[keys]] = keys
+    return found
 
 
 def _scenes(folder: Path) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import UserError
 from pipeline.formats import (
@@ -21,7 +22,7 @@ from pipeline.formats import (
     read_wide_kitti_points,
 )
 from pipeline.manifest import Manifest, load_manifest
-from pipeline.nuscenes_tables import Shot, Tables, load_tables
+from pipeline.nuscenes_tables import Tables, load_tables
 from pipeline.types import Camera, Frame, Labels, PointCloud
 
 CLEAN = "nuscenes"
@@ -46,10 +47,12 @@ def index(root: Path, manifest: Manifest, version: str | None) -> list[Frame]:
     tables = load_tables(_find_tables(root, str(version)), ())
     chosen = set(load_manifest(CLEAN).scene_lists["val"])
     files = PointFiles(root, NUSCENES_POINT_BYTES)
+    counts = [len(samples) for samples in tables.scenes.values()]
+    starts = dict(zip(tables.scenes, np.cumsum([0, *counts[:-1]]).tolist(), strict=True))
     frames = []
     for name, folder in _find_corruptions(root, manifest).items():
         for scene in (scene for scene in tables.scenes if scene in chosen):
-            frames += _scene_frames(tables, files, name, folder, scene)
+            frames += _scene_frames(tables, files, name, folder, scene, starts[scene])
     files.check_complete("unpack the archives of these corruptions again")
     return frames
 
@@ -104,24 +107,28 @@ def _find_corruptions(root: Path, manifest: Manifest) -> dict[str, str]:
 
 
 def _scene_frames(
-    tables: Tables, files: PointFiles, name: str, folder: str, scene: str
+    tables: Tables, files: PointFiles, name: str, folder: str, scene: str, first: int
 ) -> list[Frame]:
-    lidars: list[Shot] = [tables.lidar_of(sample) for sample in tables.scenes[scene]]
+    """Return the frames of a scene, whose scan is the `first` of all keyframes."""
+    lidars = tables.lidars[first : first + len(tables.scenes[scene])]
+    T_world_lidar = tables.T_world_sensor(lidars, "egoL", "lidar").matrix
+    shots = tables.shots.select(["token", "filename"]).take(pa.array(lidars)).to_pylist()
     frames = []
-    for position, lidar in enumerate(lidars):
-        path = f"{folder}/{SCANS}/{Path(lidar.path).name}"
-        label = Path(tables.label_paths.get(lidar.token, f"{lidar.token}_lidarseg.bin")).name
+    for position, shot in enumerate(shots):
+        token = shot["token"]
+        path = f"{folder}/{SCANS}/{Path(shot['filename']).name}"
+        label = Path(tables.label_paths.get(token, f"{token}_lidarseg.bin")).name
         frames.append(
             Frame(
                 frame_id=f"{name}/{scene}/{position}",
                 scene=f"{name}/{scene}",
                 position=position,
                 splits=("val", name),
-                t_ns=lidar.t_ns,
+                t_ns=int(tables.t_ns[lidars[position]]),
                 points_path=path,
                 max_points=files.max_points(path),
-                lidar_token=f"{name}_{lidar.token}",
-                T_world_lidar=tables.T_world_sensor([lidar], "egoL", "lidar").matrix[0],
+                lidar_token=f"{name}_{token}",
+                T_world_lidar=T_world_lidar[position],
                 successor_id=None,
                 label_path=f"{folder}/lidarseg/v1.0-trainval/{label}",
             )

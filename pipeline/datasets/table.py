@@ -1,8 +1,9 @@
 """The table of data set layouts: name of a layout -> reader module.
 
 A data set names its layout in its manifest, so several sets share one reader. Every reader has
-`index(root, manifest, version)`, `load_points`, `load_labels`, `load_image`; one whose recordings
-bring the pixels of the points (Waymo) also has `load_pixels`, which then replaces the projection.
+`index(root, manifest, version)`, which returns frames or, where those are too many (nuScenes), the
+rows of the index; `load_points`, `load_labels`, `load_image`; one whose recordings bring the pixels
+of the points (Waymo) also has `load_pixels`, which then replaces the projection.
 """
 
 from types import ModuleType

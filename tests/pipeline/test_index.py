@@ -1,13 +1,16 @@
 import dataclasses
+import hashlib
 import os
 import subprocess
 import sys
 import textwrap
 
 import numpy as np
+import orjson
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline import index_content
 from pipeline.errors import UserError
 from pipeline.index import (
     Index,
@@ -142,6 +145,35 @@ def test_rows_hash_covers_what_stages_read():
         assert other.rows_hash(2, 4) == index.rows_hash(2, 4)
     assert changed(1, label_path="x").rows_hash(0, 1) == index.rows_hash(0, 1)
     assert changed(0, splits=("train",)).rows_hash(0, 4) == index.rows_hash(0, 4)
+
+
+def plain_content(frame, successor):
+    """The slow plain twin: SHA-256 of one JSON text of the frame's objects."""
+    after = successor and [successor.frame_id, successor.points_path, successor.T_world_lidar]
+    plain = [getattr(frame, name) for name in frame.__dataclass_fields__ if name != "splits"]
+    text = orjson.dumps([plain, after], option=orjson.OPT_SERIALIZE_NUMPY)
+    return hashlib.sha256(text).digest()
+
+
+def test_content_is_the_hash_of_the_plain_twin(monkeypatch):
+    camera = dataclasses.replace(FRAMES[1].cameras[1], path='\u00e9"\\\n.jpg', token="\u4e2d")
+    sweep = Sweep('"', np.array([[np.nan, np.inf, -0.0, 5e-324], [1e16, 1e22, 0.1, 1 / 3]] * 2))
+    odd = [
+        make_frame(
+            "c", 0, 1, cameras=(camera, None, camera), T_world_lidar=np.full((4, 4), np.nan)
+        ),
+        make_frame("c", 1, 2, sweeps=(sweep, sweep), cameras=(None, camera, None)),
+        make_frame("c", 2, points_path='a"b', instance_path="i\\", cameras=(None,) * 3),
+    ]
+    for frames in (FRAMES, odd, FRAMES[:1] + FRAMES[1:2], odd[2:]):
+        frames = [*frames]
+        if not any(camera for frame in frames for camera in frame.cameras):
+            frames = [dataclasses.replace(frame, cameras=()) for frame in frames]
+        named = {frame.frame_id: frame for frame in frames}
+        wanted = [plain_content(frame, named.get(frame.successor_id)) for frame in frames]
+        for rows in (1, 2, 100):
+            monkeypatch.setattr(index_content, "ROWS", rows)
+            assert to_table(frames, SPLITS)["content"].to_pylist() == wanted
 
 
 def test_rows_hash_survives_the_file(tmp_path):

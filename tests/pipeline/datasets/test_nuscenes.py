@@ -4,10 +4,12 @@ import numpy as np
 import orjson
 import pytest
 
-from pipeline import json_scan, json_tables
 from pipeline.datasets import nuscenes
 from pipeline.errors import UserError
+from pipeline.index_table import to_frames, to_table
 from pipeline.manifest import load_manifest
+from pipeline.splits import split_names
+from tests.pipeline.datasets.plain_nuscenes import plain_frames
 from tests.pipeline.datasets.tiny_nuscenes import make_tables, write_tables
 
 MANIFEST = load_manifest("nuscenes")
@@ -15,7 +17,7 @@ MANIFEST = load_manifest("nuscenes")
 
 def index(root, tables=None, manifest=MANIFEST):
     write_tables(root, make_tables() if tables is None else tables)
-    return nuscenes.index(root, manifest, "v1.0-mini")
+    return to_frames(nuscenes.index(root, manifest, "v1.0-mini"), split_names(manifest))
 
 
 def at(matrix, point):
@@ -149,42 +151,45 @@ def test_broken_json_names_the_table(tmp_path, table, text):
         nuscenes.index(tmp_path, MANIFEST, "v1.0-mini")
 
 
-ALL = json_tables.Choice((), lambda found: np.ones(len(found), bool))
+def drawn_tables(rng):
+    """Tables with drawn poses, shuffled rows and a camera image that some keyframes lack."""
+    tables = make_tables()
+    for row in tables["ego_pose"]:
+        row["rotation"], row["translation"] = (
+            rng.normal(size=4).tolist(),
+            rng.normal(size=3).tolist(),
+        )
+    lost = ["scene-0061-s1-front", "scene-0003-s0-front"]
+    tables["sample_data"] = [row for row in tables["sample_data"] if row["token"] not in lost]
+    for name in ("sample_data", "ego_pose", "calibrated_sensor", "sample"):
+        order = rng.permutation(len(tables[name]))
+        rows = [tables[name][k] for k in order]
+        tables[name] = [dict(sorted(row.items(), reverse=bool(rng.integers(2)))) for row in rows]
+    return tables
 
 
-@pytest.mark.parametrize("piece", [40, 333, 1 << 20])
-def test_streaming_gives_the_same_records_whatever_the_piece(tmp_path, monkeypatch, piece):
-    write_tables(tmp_path, make_tables())
-    monkeypatch.setattr(json_tables, "PIECE_BYTES", piece)
-    path = tmp_path / "v1.0-mini/sample_data.json"
-    rows = [row for rows in json_tables.stream_records(path, ("token",), ALL) for row in rows]
-    assert rows == orjson.loads(path.read_bytes())
-    # cuts fall inside records
-    odd = [{"token": "}, {", "rotation": [{"b": 1}, {"b": 2}, {"b": 3}]}] * 9
-    path.write_bytes(orjson.dumps(odd))
-    assert [r for rows in json_tables.stream_records(path, ("rotation",), ALL) for r in rows] == odd
-
-
-@pytest.mark.parametrize(
-    "text", ['[{"token": "a"}', '[{"token": "a"}, 5]', '{"rows": [{"token": "a"}]}', "", "5"]
-)
-@pytest.mark.parametrize("piece", [4, 1 << 20])
-def test_streaming_refuses_what_is_no_list_of_records(tmp_path, monkeypatch, text, piece):
-    monkeypatch.setattr(json_tables, "PIECE_BYTES", piece)
-    (tmp_path / "t.json").write_text(text)
-    nothing = json_tables.Choice(("token",), lambda found: np.zeros(len(found), bool))
-    with pytest.raises(UserError, match=r"t\.json: table must be a JSON list of records"):
-        list(json_tables.stream_records(tmp_path / "t.json", ("token",), nothing))
-
-
-def test_only_chosen_records_are_parsed(tmp_path):
-    (tmp_path / "t.json").write_text(
-        '[{"token": "a", "timestamp": 1}, {"token": "b", "timestamp": oops}]'
-    )
-    wanted = json_scan.hash_values(["a"])
-    choice = json_tables.Choice(("token",), lambda found: np.isin(found[:, 0], wanted))
-    rows = list(json_tables.stream_records(tmp_path / "t.json", ("token", "timestamp"), choice))
-    assert rows == [[{"token": "a", "timestamp": 1}]]
+@pytest.mark.parametrize("pair_gap", [1, 2])
+@pytest.mark.parametrize("style", ["plain", "escaped", "compact", "no camera"])
+def test_columns_are_those_of_the_plain_twin(tmp_path, pair_gap, style):
+    tables = drawn_tables(np.random.default_rng(pair_gap))
+    if style == "no camera":
+        tables["sample_data"] = [r for r in tables["sample_data"] if "front" not in r["token"]]
+    write_tables(tmp_path, tables)
+    for path in (tmp_path / "v1.0-mini").glob("*.json"):
+        rows = orjson.loads(path.read_bytes())
+        text = orjson.dumps(rows).decode() if style == "compact" else path.read_text()
+        if style == "escaped":  # a dash in a token or a path, spelled with an escape here and there
+            half = len(text) // 2
+            text = text[:half] + text[half:].replace("s1-lidar", "s1\\u002dlidar")
+            text = text.replace("/scene-0061-s2", "\\/scene-0061-s2")
+        path.write_text(text)
+        assert orjson.loads(path.read_bytes()) == rows
+    manifest = dataclasses.replace(MANIFEST, pair_gap=pair_gap)
+    table = nuscenes.index(tmp_path, manifest, "v1.0-mini")
+    wanted = to_table(plain_frames(tmp_path, manifest, "v1.0-mini"), split_names(manifest))
+    for name in table.schema.names:
+        assert table[name].to_pylist() == wanted[name].to_pylist(), name
+    assert table.equals(wanted)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +294,7 @@ def test_categories_that_do_not_fit_are_refused(tmp_path):
 
 @pytest.mark.data("nuscenes")
 def test_real_keyframe_projects_onto_the_known_number_of_points(recordings):
-    (frame,) = nuscenes.index(recordings, MANIFEST, "v1.0-mini")
+    (frame,) = to_frames(nuscenes.index(recordings, MANIFEST, "v1.0-mini"), split_names(MANIFEST))
     cloud = nuscenes.load_points(recordings, frame.points_path)
     assert cloud.points.shape == (34688, 4) and frame.max_points == 34688
     assert cloud.ring.max() == 31 and cloud.points[:, 3].max() <= 255

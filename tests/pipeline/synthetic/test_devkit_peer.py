@@ -13,8 +13,10 @@ from scipy.spatial import cKDTree
 from benchmarks.peers import DEVKIT, NoPeer
 from pipeline.datasets import nuscenes
 from pipeline.image import decode_image
+from pipeline.index_table import to_frames
 from pipeline.manifest import load_manifest
 from pipeline.projection import project
+from pipeline.splits import split_names
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +63,8 @@ def found(city, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames(city):
-    return nuscenes.index(city, load_manifest("synthetic"), "v1.0-mini")
+    manifest = load_manifest("synthetic")
+    return to_frames(nuscenes.index(city, manifest, "v1.0-mini"), split_names(manifest))
 
 
 @pytest.mark.timeout(1800)

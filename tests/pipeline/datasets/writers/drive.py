@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.datasets import nuscenes
+from pipeline.index_table import to_frames
 from pipeline.manifest import Manifest, load_manifest
+from pipeline.splits import split_names
 from pipeline.types import Camera
 
 SCANS = 7  # per scene, 10 Hz: two keyframes and the sweeps around them
@@ -52,7 +54,7 @@ class Written:
 def record(city: Path) -> list[list[Moment]]:
     """Return the city's scenes, SCANS moments each, a third of the points."""
     manifest = load_manifest("synthetic")
-    frames = nuscenes.index(city, manifest, "v1.0-mini")
+    frames = to_frames(nuscenes.index(city, manifest, "v1.0-mini"), split_names(manifest))
     scenes = []
     for start in (0, 4):
         moments = []

@@ -7,7 +7,9 @@ import numpy as np
 import orjson
 
 from pipeline.datasets import nuscenes
+from pipeline.index_table import to_frames
 from pipeline.manifest import Manifest, load_manifest
+from pipeline.splits import split_names
 from tests.pipeline.datasets.writers.drive import Written, put
 
 
@@ -21,7 +23,8 @@ def write_nuscenes_c(root: Path, city: Path, manifest: Manifest) -> list[Written
     for row, name in zip(rows, ("scene-0001", "scene-0003"), strict=True):  # train, val
         row["name"] = name
     path.write_bytes(orjson.dumps(rows))
-    frames = nuscenes.index(city, load_manifest("synthetic"), "v1.0-mini")
+    clean = load_manifest("synthetic")
+    frames = to_frames(nuscenes.index(city, clean, "v1.0-mini"), split_names(clean))
     written = []
     for corruption, severity in (("fog", "light"), ("snow", "heavy")):
         for frame in (f for f in frames if f.scene == rows_name(frames, 1)):
