@@ -1,11 +1,13 @@
 """Make the next results while one is used: the next image, the next pieces of a table."""
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-THREADS = min(len(os.sched_getaffinity(0)), 4)  # for work that lets go of the interpreter's lock
+# for work that lets go of the interpreter's lock
+THREADS = min(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1, 4)
 T = TypeVar("T")
 
 
