@@ -19,12 +19,8 @@ from eval.results import read_result
 from pipeline.errors import unknown_name
 
 EPOCHS = {"1pct": 40, "5pct": 20, "10pct": 10, "25pct": 8, "half": 6, "full": 4}
-STARTS = tuple(
-    cell
-    for name in ("random", "ppkt", "slidr-slic", "st-slidr", "seal-slic")
-    for cell in CELLS
-    if cell.name == name
-)
+NAMES = ("random", "ppkt", "slidr-slic", "st-slidr", "seal-slic")
+STARTS = tuple(cell for cell in CELLS if cell.name in NAMES)
 
 
 @dataclass(frozen=True)
