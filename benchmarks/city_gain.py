@@ -98,7 +98,7 @@ CELLS = (
 
 def commands(cell: Cell, seed: int, places: list[str]) -> Iterator[list[str]]:
     """Yield the commands of a cell and seed: pretraining where there is one, then the measure."""
-    run = ["--run", run_name(cell, seed), "--recipe", cell.recipe, "--source", cell.source]
+    run = ["--run", run_name(cell.name, seed), "--recipe", cell.recipe, "--source", cell.source]
     if cell.init == "checkpoint":
         settings = [*PRETRAIN, *cell.pretrain, f"seed={seed}"]
         yield ["train", "pretrain", *places, *run, *_sets(settings)]
@@ -106,9 +106,9 @@ def commands(cell: Cell, seed: int, places: list[str]) -> Iterator[list[str]]:
     yield ["eval", cell.measure, *places, *run, *more, *_sets(cell.settings)]
 
 
-def run_name(cell: Cell, seed: int) -> str:
-    """Return the name of the folder of a cell and seed."""
-    return f"{cell.name}-{seed}"
+def run_name(cell: str, seed: int) -> str:
+    """Return the name of the folder of a cell, by its name, and a seed."""
+    return f"{cell}-{seed}"
 
 
 def table(results: dict[str, Result]) -> str:
@@ -122,7 +122,8 @@ def table(results: dict[str, Result]) -> str:
         "| --- | --- | --- | --- |",
     ]
     for cell in CELLS:
-        found = [results[run_name(cell, s)] for s in SEEDS if run_name(cell, s) in results]
+        names = [run_name(cell.name, seed) for seed in SEEDS]
+        found = [results[name] for name in names if name in results]
         if not found:
             continue
         everywhere = [result.miou[0] for result in found]
@@ -160,7 +161,7 @@ def main() -> None:
     seeds = map(int, options.seeds.split(","))
     jobs = [(cell, seed) for seed in seeds for cell in CELLS if cell.name in wanted]
     for cell, seed in [] if options.table else jobs[number::count]:
-        if any((options.runs / run_name(cell, seed) / "results").glob("*.json")):
+        if any((options.runs / run_name(cell.name, seed) / "results").glob("*.json")):
             continue
         for command in commands(cell, seed, places):
             print("python -m", *command, flush=True)

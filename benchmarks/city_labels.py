@@ -44,7 +44,7 @@ def jobs(places: Places, splits: list[str]) -> list[list[Step]]:
     for seed in SEEDS:
         for split in splits:
             for cell in STARTS:
-                name = run_name(cell, seed)
+                name = run_name(cell.name, seed)
                 words = ["eval", "fewshot", "--version", places.version, "--run", name]
                 words += ["--stores", str(places.stores), "--runs", str(places.runs)]
                 words += ["--engine", places.engine, "--split", split, "--seeds", str(seed)]
@@ -63,7 +63,7 @@ def table(places: Places) -> str:
     for cell in STARTS:
         columns = []
         for split in EPOCHS:
-            files = [places.result(run_name(cell, seed), split) for seed in SEEDS]
+            files = [places.result(run_name(cell.name, seed), split) for seed in SEEDS]
             values = [read_result(file).mean for file in files if file.exists()]
             count = f" ({len(values)})" if 0 < len(values) < len(SEEDS) else ""
             columns.append(spread(values) + count)

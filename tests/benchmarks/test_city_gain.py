@@ -39,11 +39,13 @@ def test_all_cells_take_equal_steps():
 def test_the_table_has_mean_and_deviation_over_seeds_and_leaves_out_what_is_missing():
     cell = CELLS[0]
     results = {
-        run_name(cell, seed): replace(RESULT, miou=(10.0 + seed,), miou_seen=(20.0 + 2 * seed,))
+        run_name(cell.name, seed): replace(
+            RESULT, miou=(10.0 + seed,), miou_seen=(20.0 + 2 * seed,)
+        )
         for seed in SEEDS
     }
     teacher = next(cell for cell in CELLS if cell.init == "teacher")
-    results[run_name(teacher, 0)] = replace(RESULT, miou=(40.0,), miou_seen=(40.0,))
+    results[run_name(teacher.name, 0)] = replace(RESULT, miou=(40.0,), miou_seen=(40.0,))
     assert table(results).splitlines()[2:] == [
         f"| {cell.about} | 11.0 +- 1.0 | 22.0 +- 2.0 | 3 |",
         f"| {teacher.about} |  | 40.0 | 1 |",

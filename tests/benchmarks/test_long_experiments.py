@@ -27,7 +27,7 @@ def parsed(command):
 
 
 def all_steps(module):
-    places = module.Places(WORK)
+    places = module.Places(work=WORK)
     steps = list(module.prepare(places))
     return steps + [step for cell in module.cells() for step in module.job(places, cell)]
 
@@ -35,7 +35,7 @@ def all_steps(module):
 @pytest.mark.parametrize("module", [city_timing, city_transfer])
 def test_every_command_and_setting_exists(module):
     steps = all_steps(module)
-    assert len(steps) > 20
+    assert len(steps) >= 20
     for step in steps:
         if step.command[0] not in PROGRAMS:
             continue
@@ -48,26 +48,38 @@ def test_every_command_and_setting_exists(module):
 
 
 def test_timing_compares_equal_steps_with_and_without_the_temporal_losses():
-    places = city_timing.Places(WORK)
+    places = city_timing.Places(work=WORK)
     found = {}
     for cell in city_timing.cells():
         options = parsed(city_timing.job(places, cell)[0].command)
         recipe = override(load_recipe(options["recipe"]), options["settings"])
-        rest = to_plain(recipe) | {"losses": None, "seed": None}
+        rest = to_plain(recipe) | {"losses": None, "seed": None, "name": None}
         found.setdefault(cell.losses, []).append((recipe.losses.weights.keys(), rest))
     assert all(each[1] == found["L_vfm"][0][1] for cells in found.values() for each in cells)
     assert found["L_vfm"][0][0] == {"superpixel_nce"}
     assert found["Seal, all three"][0][0] == {"superpixel_nce", "temporal_nce", "point_to_segment"}
-    assert len({cell.run for cell in city_timing.cells()}) == len(city_timing.cells()) == 36
+    runs = {city_timing.job(places, cell)[0].done for cell in city_timing.cells()}
+    assert len(runs) == len(city_timing.cells()) == 36
+
+
+def test_timing_moves_the_cameras_and_takes_the_city_as_it_is_from_the_first_comparison():
+    places = city_timing.Places(work=WORK)
+    steps = list(city_timing.prepare(places))
+    assert [step.command[-2:] for step in steps[::2]] == [("--delay-ms", "100"), ("--yaw-deg", "1")]
+    for shift, runs in (("as it is", Path("runs/city_gain")), ("100 ms late", WORK)):
+        pretrain, *_, robustness = city_timing.job(places, city_timing.Cell(shift, "L_vfm", 2))
+        options = parsed(pretrain.command)
+        assert options["run_name"] == "slidr-slic-2" and options["runs"].is_relative_to(runs)
+        assert (options["stores"] == Path("stores")) == (shift == "as it is")
+        assert parsed(robustness.command)["runs"] == options["runs"]
 
 
 def test_transfer_measures_the_other_city_with_the_first_ones_weights():
     cell = city_transfer.Cell("Seal", 1)
-    pretrain, probe, fewshot = (
-        parsed(step.command) for step in city_transfer.job(city_transfer.Places(WORK), cell)
-    )
-    assert pretrain["version"] == "full" and probe["version"] == "full-1-beams64"
-    assert probe["checkpoint"] == pretrain["runs"] / pretrain["run_name"] / "checkpoint.pt"
+    places = city_transfer.Places(WORK, pretrained=Path("gain"))
+    probe, fewshot = (parsed(step.command) for step in city_transfer.job(places, cell))
+    assert probe["version"] == fewshot["version"] == "full-1-beams64"
+    assert probe["checkpoint"] == Path("gain/seal-slic-1/checkpoint.pt")
     assert fewshot["split"] == "1pct" and fewshot["seeds"] == "1"
 
 
@@ -100,13 +112,14 @@ def test_bad_input_is_one_clear_line(module, monkeypatch, capfd, tmp_path):
 
 def test_tables_from_results(tmp_path):
     """10 and 12 percent: mean 11.0, sample deviation 1.4."""
+    places = city_timing.Places(work=tmp_path / "timing", pretrained=tmp_path / "gain")
     for seed, miou in ((0, 10.0), (1, 12.0)):
         result = replace(RESULT, split="train", miou=(miou,), seeds=(seed,))
         write_result(tmp_path / city_transfer.Cell("SLidR", seed).run, result)
         cell = city_timing.Cell("100 ms late", "L_vfm + L_tmp", seed)
-        write_result(tmp_path / cell.run, result)
+        write_result(places.runs_of(cell.shift) / cell.run, result)
     assert "| SLidR | 11.0 +- 1.4 |  | 0 |" in city_transfer.table(tmp_path)
-    assert "| 100 ms late | L_vfm + L_tmp | 11.0 +- 1.4 |  | 2 |" in city_timing.table(tmp_path)
+    assert "| 100 ms late | L_vfm + L_tmp | 11.0 +- 1.4 |  | 2 |" in city_timing.table(places)
     assert spread([3.0]) == "3.0"
 
 
