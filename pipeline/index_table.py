@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipeline.index_content import contents
 from pipeline.types import Camera, Frame, Sweep
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 
 
 def _matrix_type(size: int) -> pa.DataType:
