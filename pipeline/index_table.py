@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.index_content import contents
 from pipeline.types import Camera, Frame, Sweep
 
 INDEX_VERSION = 2
@@ -85,6 +84,8 @@ def table_of(columns: dict[str, Any]) -> pa.Table:
 
     Without a camera in any frame there are no slots either.
     """
+    from pipeline.index_content import contents  # numba's 70 MB, which reading an index can spare
+
     cameras = columns["cameras"]
     if cameras.values.null_count == len(cameras.values):
         columns = columns | {"cameras": lists(np.zeros(len(cameras), int), cameras.values[:0])}
