@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.errors import check, unknown_name
@@ -199,8 +199,13 @@ def st_slidr_small() -> Recipe:
 
 
 def cosine_small() -> Recipe:
-    """The cosine loss for the synthetic city on two cores; as wide as the tiny teacher."""
-    return _small("cosine_small", COSINE, out_channels=128)
+    """The cosine loss for the synthetic city on two cores; as wide as the tiny teacher.
+
+    AdamW as in `scalr`; probed on the `demo` city, a rate of 0.01 gave 14.9 mIoU, 0.002 14.4 and
+    SGD with 2 12.8.
+    """
+    optimizer = Optimizer("adamw", "one_cycle", lr=0.01)
+    return replace(_small("cosine_small", COSINE, out_channels=128), optimizer=optimizer)
 
 
 def _small(name: str, losses: Losses, out_channels: int = 64) -> Recipe:
