@@ -7,10 +7,11 @@
     python -m benchmarks.city_gain [--shard 0/2] [--only seal-slic,random]      runs what is missing
     python -m benchmarks.city_gain --table                                      prints the table
 
-Every cell is a pretraining (the same steps, batch and rates for all) and a linear probe, or a
-baseline, once per seed, each a plain command of `python -m train` and `python -m eval` with a run
-folder of its own; finished ones are skipped, unfinished ones go on. Learning rates were chosen on
-the `demo` city's validation scenes, which the `full` city's are not (docs/benchmarks.md).
+Every cell is a pretraining (the same steps and batch for all, and but for cosine distillation the
+same optimizer and rate) and a linear probe, or a baseline, once per seed, each a plain command of
+`python -m train` and `python -m eval` with a run folder of its own; finished ones are skipped,
+unfinished ones go on. Learning rates were chosen on the `demo` city's validation scenes, which the
+`full` city's are not (docs/benchmarks.md).
 """
 
 import argparse
@@ -59,7 +60,7 @@ CELLS = (
     Cell("slidr-slic", "SLidR, SLIC superpixels", recipe=SLIDR),
     Cell("ppkt", "PPKT", recipe="ppkt_small"),
     Cell("st-slidr", "ST-SLidR, SLIC superpixels", recipe="st_slidr_small"),
-    Cell("cosine", "cosine distillation (ScaLR's loss)", recipe="cosine_small"),
+    Cell("cosine", "cosine distillation (ScaLR's loss), AdamW", recipe="cosine_small"),
     Cell("seal-no-temporal", "Seal without L_tmp", pretrain=("losses.temporal_weight=0",)),
     Cell("seal-no-segments", "Seal without L_p2s", pretrain=("losses.segment_weight=0",)),
     Cell("seal-no-images", "Seal without L_vfm", pretrain=("losses.superpixel_weight=0",)),
