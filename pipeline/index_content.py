@@ -3,7 +3,7 @@
 In: the table without hashes. Out: SHA-256 of the bytes of each row: column by column in the order
 of the schema, but for splits, then frame id, scan and pose of its successor. A column's bytes are a
 mark for each value (0 = null), the lengths of texts and lists, and what they hold; structs give
-their fields' bytes in turn. JSON texts of the same took five times as long.
+their fields' bytes in turn. JSON texts of the same took three times as long.
 """
 
 from collections.abc import Iterator
