@@ -77,7 +77,11 @@ def semi(**options) -> None:
 @main.command()
 @store_options
 @click.option("--inits", default="random", help="Comma-separated: random, runs, files of weights.")
-@click.option("--splits", default="lp,1pct", help="Comma-separated; lp = probe on all labels.")
+@click.option(
+    "--splits",
+    default="lp,1pct",
+    help="Comma-separated: lp = probe on all labels, 1pct = fewshot, semi-1pct = semi.",
+)
 @click.option("--seeds", default="0,1,2", help="Comma-separated.")
 @click.option("--recipe", default="seal", help="Network of a random start.")
 @click.option("--set", "settings", multiple=True, help="key=value of every protocol.")

@@ -20,6 +20,7 @@ from train.stores import StorePaths, Stores
 from train.trainer import Machine
 
 LINEAR = "lp"  # the column of the linear probe on all labels
+SEMI = "semi-"  # before a split: all other scans take part without labels
 TABLE = "table"
 
 
@@ -29,18 +30,20 @@ class Cell:
 
     place: Path  # `<stores>/<data set>`
     init: str  # 'random', the name of a run, or a file of weights
-    split: str  # labels: 'lp', '1pct', ..
+    split: str  # column: 'lp', '1pct', 'semi-1pct', ..
     seed: int
 
     @property
     def protocol(self) -> str:
         """Name in the table of probes."""
-        return "linear" if self.split == LINEAR else "few_shot"
+        if self.split == LINEAR:
+            return "linear"
+        return "semi_supervised" if self.split.startswith(SEMI) else "few_shot"
 
     @property
     def labels(self) -> str:
         """The split that is trained on."""
-        return "train" if self.split == LINEAR else self.split
+        return "train" if self.split == LINEAR else self.split.removeprefix(SEMI)
 
     def folder(self, runs: Path) -> Path:
         """Return the cell's run folder; cells that differ in their labels alone share it."""

@@ -30,6 +30,19 @@ def test_every_combination_once_and_a_whole_table_first():
     ]
 
 
+def test_a_column_of_the_variant_with_unlabeled_scans(stores, tmp_path, here):
+    words = ["table", "--stores", stores, "--runs", "runs", "--engine", "native"]
+    words += ["--recipe", "seal_small", "--splits", "semi-1pct", "--seeds", "0", *SHORT]
+    done = here(main, *words, "--set", "mean_teacher.confidence=0")
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[0] == "| data set | init | semi-1pct |"
+    assert done.out.splitlines()[-1].endswith("(1) |")
+    (path,) = (tmp_path / "runs" / "table" / f"random-{FOLDER}-0" / "results").iterdir()
+    assert path.name == "semi_supervised-synthetic-1pct.json"
+    bad = here(main, *words, "--splits", "semi-lp")
+    assert bad.code == 2 and "unknown name 'lp'" in bad.error()
+
+
 @pytest.mark.parametrize("count", [1, 3, 20])
 def test_shards_share_nothing_and_miss_nothing(count):
     cells = matrix().cells()
