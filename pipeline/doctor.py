@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TOLERANCE = 1e-4  # of the largest value; float32 sums in another order differ by some 1e-6
-PACKAGES = ("torch", "numpy", "numba", "zarr", "dask", "pyarrow", "scikit-image", "fast-hdbscan")
+PACKAGES = ("torch", "numpy", "numba", "zarr", "dask", "pyarrow", "scikit-image", "hdbscan")
 
 
 def report() -> tuple[list[str], bool]:

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.clusters import cluster_points
 from pipeline.geometry import move
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

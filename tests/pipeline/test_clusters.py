@@ -1,24 +1,15 @@
 import time
 
-import numba
 import numpy as np
 import pytest
 import sklearn.cluster
-from fast_hdbscan.hdbscan import fast_hdbscan
+from hdbscan import HDBSCAN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clusters import _choose, _footprints, _label, _Tree, cluster_points
 
 NO_THINNING_M, NO_LIMIT_M2 = 0.001, 1e9
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(before)
 
 
 def _blobs(seed=5):
@@ -37,15 +28,14 @@ def _cluster(points, voxel_m=0.2, max_footprint_m2=15.0, min_samples=5):
 
 
 @pytest.mark.parametrize("seed", [1, 5, 9])
-def test_without_thinning_and_limit_it_is_fast_hdbscan(seed):
+def test_without_thinning_and_limit_the_choice_is_that_of_hdbscan(seed):
     points = np.unique(_blobs(seed), axis=0)
     ours = _cluster(points, NO_THINNING_M, NO_LIMIT_M2)
-    peer, _ = fast_hdbscan(
-        points.astype(np.float32), min_samples=5, min_cluster_size=20, reproducible=True
-    )
-    assert ours.max() == peer.max() >= 8
+    peer = HDBSCAN(min_samples=5, min_cluster_size=20, approx_min_span_tree=False)
+    same = _same_cluster(peer.fit_predict(points))
+    assert ours.max() == peer.labels_.max() >= 8
     # the trees are built from points in another order; a tie may move a point of the rim
-    assert (_same_cluster(ours) == _same_cluster(peer)).mean() > 0.9999
+    assert (_same_cluster(ours) == same).mean() > 0.9999
 
 
 def test_without_thinning_and_limit_it_is_scikit_learn():
@@ -54,7 +44,7 @@ def test_without_thinning_and_limit_it_is_scikit_learn():
     # scikit-learn counts the point itself among the neighbors
     peer = sklearn.cluster.HDBSCAN(min_cluster_size=20, min_samples=6, copy=True)
     same = _same_cluster(peer.fit_predict(points))
-    assert (_same_cluster(ours) == same).mean() > 0.999  # float32 distances swap near ties
+    assert (_same_cluster(ours) == same).mean() > 0.999
 
 
 def test_points_of_a_voxel_share_its_cluster():
@@ -139,7 +129,6 @@ def test_one_voxel_is_noise():
 def test_a_hundred_thousand_voxels_are_affordable():
     rng = np.random.default_rng(0)
     points = rng.uniform(-60, 60, (130_000, 3)) * [1, 1, 0.1]
-    _cluster(points[:2000])  # compile
     start = time.perf_counter()
     _cluster(points)
-    assert time.perf_counter() - start < 30  # 5 s on one core of two busy ones
+    assert time.perf_counter() - start < 30  # 8 s on one core of two busy ones
