@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.ego_poses import rows_of
-from pipeline.errors import check
+from pipeline.errors import UserError, check
 from pipeline.geometry import Transform
 from pipeline.index_table import CAMERA, SWEEP, lists, matrices, structs
 from pipeline.json_tables import follow
@@ -67,8 +67,7 @@ def _sides(shots: pa.Table, field: str, slot: np.ndarray, names: Sequence[str]) 
     sides = np.array(values, np.int64)[texts.indices.to_numpy()]
     for row in np.flatnonzero((sides <= 0) | (sides >= 1 << 31))[:1]:
         size = [shots[name][int(row)].as_py().decode() for name in ("height", "width")]
-        check(
-            False,
+        raise UserError(
             f"sample_data.json record {shots['token'][int(row)]}: height and width of "
             f"{names[slot[row]]} must be positive, got {size[0]} and {size[1]}; "
             "unpack the metadata archive again",
@@ -162,8 +161,7 @@ def _chains(
         t_ns = tables.t_ns
         wrong = ~((t_ns[before] < t_ns[rows]) & (t_ns[rows] < t_ns[last]))
         for k in np.flatnonzero(wrong)[:1]:
-            check(
-                False,
+            raise UserError(
                 f"sample_data.json record {tokens[int(before[k])]}: next must lie between it and "
                 f"keyframe {tokens[int(last[k])]} in time, got {tokens[int(rows[k])]}; "
                 "unpack the metadata archive again",

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.ego_poses import RIGID, EgoPoses, load_ego_poses, rigid_of, rows_of
-from pipeline.errors import check
+from pipeline.errors import UserError, check
 from pipeline.geometry import Transform
 from pipeline.json_fields import RAW, batch_of_records
 from pipeline.json_scan import HashSet, hash_values
@@ -74,8 +74,7 @@ class Tables:
         lidars = self.keyframes[:, 0]
         if (lidars < 0).any():
             samples = [sample for chain in self.scenes.values() for sample in chain]
-            check(
-                False,
+            raise UserError(
                 f"sample_data.json: sample {samples[int(lidars.argmin())]} must have a {LIDAR} "
                 "keyframe, got none; the tables are incomplete, unpack the metadata archive again",
             )
@@ -186,8 +185,7 @@ def _shots(path: Path, mounts: Mounts) -> tuple[pa.Table, np.ndarray]:
         found, rows = found.filter(pa.array(kept)), rows[kept]
     limit = np.iinfo(np.int64).max // 1000
     for row in np.flatnonzero(np.abs(found["timestamp"].to_numpy()) > limit)[:1]:
-        check(
-            False,
+        raise UserError(
             f"sample_data.json record {found['token'][int(row)]}: timestamp must be in "
             f"microseconds, got {found['timestamp'][int(row)]}; unpack the metadata archive again",
         )
