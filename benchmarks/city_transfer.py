@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.city_gain import PROBE, SEEDS, run_name
-from benchmarks.city_labels import EPOCHS
+from benchmarks.city_labels import settings
 from benchmarks.steps import Step, run_missing, run_tool, sets, spread
 from eval.matrix import parse_shard
 from eval.results import read_result
 
 STARTS = {"random": None, "SLidR": "slidr-slic", "Seal": "seal-slic"}  # name -> city_gain's cell
 LIDAR = "beams64"
-MEASURES = {  # -> result file, settings
+MEASURES = {  # -> result file, what is set
     "probe": ("linear-synthetic-train.json", PROBE),
-    "fewshot": ("few_shot-synthetic-1pct.json", (f"epochs={EPOCHS['1pct']}",)),
+    "fewshot": ("few_shot-synthetic-1pct.json", settings("1pct")),
 }
 
 
@@ -87,10 +87,10 @@ def job(places: Places, cell: Cell) -> list[Step]:
         weights = ("--checkpoint", str(checkpoint))
     return [
         Step(
-            ("eval", measure, *shared, *weights, *sets(settings)),
+            ("eval", measure, *shared, *weights, *sets(chosen)),
             places.runs / cell.run / "results" / file,
         )
-        for measure, (file, settings) in MEASURES.items()
+        for measure, (file, chosen) in MEASURES.items()
     ]
 
 
