@@ -25,6 +25,9 @@ from benchmarks.steps import Step, run_missing, run_tool, spread
 from eval.matrix import parse_shard
 from eval.results import read_result
 from eval.robustness import read_robustness
+from pipeline.errors import check
+from pipeline.index import find_folder
+from pipeline.store import open_store
 
 AS_IT_IS = "as it is"
 SHIFTS = {
@@ -91,6 +94,23 @@ def prepare(places: Places) -> Iterator[Step]:
             yield Step((*run, "--stores", str(places.moved(shift, "stores"))))  # knows what is done
 
 
+def check_segments(places: Places) -> None:
+    """Refuse cities whose segments were made by different versions of the stage.
+
+    Raises:
+        UserError: they differ, or a store is missing.
+    """
+    versions = {}
+    for shift in SHIFTS:
+        folder = find_folder(places.stores_of(shift), "synthetic", places.version)
+        versions[shift] = open_store(folder / "segments.zarr").header.stage_version
+    check(
+        len(set(versions.values())) == 1,
+        f"{places.stores}: segments of all cities must be of one version, got {versions}; "
+        "make them again, and what was pretrained on them",
+    )
+
+
 def job(places: Places, cell: Cell) -> list[Step]:
     """Return pretraining, probe and corruption of a cell."""
     runs = places.runs_of(cell.shift)
@@ -149,6 +169,7 @@ def main() -> None:
     parse_shard(shard)
     if not only_table:
         run_missing([list(prepare(places))])
+        check_segments(places)
     if not only_table and not only_prepare:
         run_missing([job(places, cell) for cell in cells()], shard)
     print(table(places))

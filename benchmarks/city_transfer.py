@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Places.work)
     parser.add_argument("--pretrained", type=Path, default=Places.pretrained)
-    parser.add_argument("--size", default=Places.size, help="of the cities; tiny to try it out")
+    parser.add_argument("--size", default=Places.size, help="of the second city")
     parser.add_argument("--engine", default=Places.engine)
     parser.add_argument("--shard", default="0/1", help="i/n: every n-th cell, from the i-th")
     parser.add_argument("--prepare", action="store_true", help="only make cities and stores")

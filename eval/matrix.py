@@ -16,6 +16,7 @@ from eval.protocol import Start, find_start, run_protocol
 from eval.results import Result, read_result, read_results
 from pipeline.config import differences, override, to_plain
 from pipeline.errors import check
+from pipeline.index import read_index
 from train.stores import StorePaths, Stores
 from train.trainer import Machine
 
@@ -46,7 +47,7 @@ class Cell:
         return "train" if self.split == LINEAR else self.split.removeprefix(SEMI)
 
     def folder(self, runs: Path) -> Path:
-        """Return the cell's run folder; cells that differ in their labels alone share it."""
+        """Return the cell's run folder; cells that differ in their column alone share it."""
         name = self.init.replace("/", "_")
         return runs / TABLE / f"{name}-{self.place.name}-{self.seed}"
 
@@ -101,6 +102,10 @@ def run_matrix(
         bool(matrix.inits and matrix.splits and matrix.seeds),
         f"table: must have inits, splits and seeds, got {matrix.inits}, {matrix.splits}",
     )
+    for place in matrix.places:
+        index = read_index(place / "index.parquet")
+        for cell in replace(matrix, places=(place,)).cells():
+            index.split_mask(cell.labels)  # refuses one that is none
     number, count = shard
     starts = {init: _start(runs, init, recipe) for init in matrix.inits}
     for cell in matrix.cells()[number::count]:

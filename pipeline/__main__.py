@@ -549,7 +549,11 @@ def _read_or_warn(path: Path):
         check(damage is None, str(damage))
         return read_index(path)
     except UserError as error:
-        click.echo(f"replaced: {error}; blocks whose rows moved are made again", err=True)
+        click.echo(
+            f"replaced: {error}; blocks whose rows moved are made again, "
+            "all of them where the layout changed",
+            err=True,
+        )
         return None
 
 

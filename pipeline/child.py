@@ -118,8 +118,6 @@ class Child:
 
         No fork: a forked child would inherit numba's and zarr's threads in an unknown state. No
         multiprocessing either: a Dask worker is a daemon, which may not have children by it.
-        One numba thread: HDBSCAN's threads wait actively, so that on a busy machine of two cores a
-        KITTI frame took 17 to 96 s with two threads against 4 s.
         """
         self._on = None, ""
         if self.process is not None:
@@ -134,11 +132,7 @@ class Child:
                 ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(search),
-                    "NUMBA_NUM_THREADS": "1",
-                },
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
             )
         try:
             self.connection.send(self.job)

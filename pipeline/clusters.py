@@ -1,7 +1,7 @@
 """Points to clusters: voxel thinning, HDBSCAN's tree, and a choice of clusters of bounded size.
 
 In: points of several scans in one frame. Out: a cluster per point, -1 = noise. The tree is that of
-hdbscan, which takes a third of fast-hdbscan's time on one core (0.5 and 1.6 s on 34,000 points) and
+hdbscan, which takes a third of fast-hdbscan's time on one core (0.5 and 1.7 s on 34,000 points) and
 compiles nothing; the choice is HDBSCAN's excess of mass with one rule more: a cluster covers no
 more ground than max_footprint_m2. Without it the choice takes half a street for one cluster as soon
 as points are thinned (KITTI: 0.25 of clustered points in pure segments instead of 0.84). The limit

@@ -8,6 +8,7 @@ import textwrap
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -197,6 +198,26 @@ def test_content_is_the_hash_of_the_plain_twin(monkeypatch):
         for count in (1, 2, 100):
             monkeypatch.setattr(index_content, "ROWS", count)
             assert to_table(frames, SPLITS)["content"].to_pylist() == wanted
+
+
+def test_content_is_of_values_not_of_what_lies_below_nulls_or_of_chunks():
+    table = to_table(FRAMES, SPLITS)
+    wanted, odd = table["content"].to_pylist(), table.drop_columns(["content"])
+    mask = odd["T_world_lidar"].is_null().combine_chunks()
+    assert mask.true_count and odd["label_path"].null_count
+    flat = pc.fill_null(odd["T_world_lidar"].combine_chunks().values, 7.0)
+    numbers = np.where(np.repeat(mask.to_numpy(zero_copy_only=False), 16), 7.0, flat.to_numpy())
+    matrices = pa.FixedSizeListArray.from_arrays(pa.array(numbers), 16, mask=mask)
+    given = odd["label_path"].combine_chunks()
+    _, *parts = pc.fill_null(given, "garbage").buffers()
+    texts = pa.StringArray.from_buffers(len(given), *parts, given.buffers()[0])
+    for name, column in (("T_world_lidar", matrices), ("label_path", texts)):
+        at = SCHEMA.get_field_index(name)
+        odd = odd.set_column(at, SCHEMA.field(at), column)
+    assert odd.equals(table.drop_columns(["content"]))
+    assert index_content.contents(odd).to_pylist() == wanted
+    pieces = pa.concat_tables([odd.slice(row, 1) for row in range(len(odd))])
+    assert index_content.contents(pieces).to_pylist() == wanted
 
 
 def test_rows_hash_survives_the_file(tmp_path):

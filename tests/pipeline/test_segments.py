@@ -1,6 +1,5 @@
 import dataclasses
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,15 +18,6 @@ from tests.pipeline.recordings import Kitti
 
 CONFIG = Config()
 SENSOR_HEIGHT_M = 1.8
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """As in the workers; two threads on busy cores spin for many times the work."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(before)
 
 
 def _box(center, size, rng, spacing_m=0.12):
@@ -111,16 +101,6 @@ def test_same_seed_same_bits_and_any_common_frame_will_do():
     for a, b, c in zip(one, two, three, strict=True):
         np.testing.assert_array_equal(a, b)
         assert (a == c).mean() > 0.99
-
-
-def test_thread_count_does_not_change_the_answer():
-    if numba.config.NUMBA_NUM_THREADS < 2:
-        pytest.skip("one core")
-    clouds, transforms, _ = _window(num_scans=2)
-    one = segment_pair(clouds, transforms, CONFIG, seed=3)
-    numba.set_num_threads(2)
-    two = segment_pair(clouds, transforms, CONFIG, seed=3)
-    np.testing.assert_array_equal(np.concatenate(one), np.concatenate(two))
 
 
 def test_segment_must_have_more_than_min_points_in_both_frames():
