@@ -1,5 +1,6 @@
 """Stores that are made, grow in length and width, are mended, and whose makers were killed."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -131,7 +132,7 @@ def test_metadata_is_mended_from_its_sealed_copy(path):
     fill(make(path), 0, SIZE)
     for name in ("zarr.json", "uv/zarr.json"):
         whole = (path / name).read_text()
-        for damage in (whole.replace("9", "8").replace("-1", "-2"), whole[:50], ""):
+        for damage in (re.sub(r"\d", lambda digit: str(9 - int(digit[0])), whole), whole[:50], ""):
             (path / name).write_text(damage)
             assert verify_metadata(path) == [f"{name}: differs from its sealed copy; mended"]
             assert (path / name).read_text() == whole
