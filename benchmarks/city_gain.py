@@ -10,9 +10,9 @@
 Every cell is a pretraining (the same steps and batch for all, and but for cosine distillation the
 same optimizer and rate) and a linear probe, or a baseline, once per seed, each a plain command of
 `python -m train` and `python -m eval` with a run folder of its own; finished ones are skipped,
-unfinished ones go on. Shards on one machine want cores of their own (`taskset -c 0 python -m ..`):
-torch takes all it may use, and on shared ones a run takes twice as long. Learning rates were chosen
-on the `demo` city's validation scenes, which the `full` city's are not (docs/benchmarks.md).
+unfinished ones go on. Shards on one machine are best given cores of their own (`taskset -c 0 ..`),
+since torch takes all it may use. Learning rates were chosen on the `demo` city's validation scenes,
+which the `full` city's are not (docs/benchmarks.md).
 """
 
 import argparse

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# hdbscan is imported where it is called: it brings scikit-learn and costs most of the time that a
-# worker of any stage would need to start
+# hdbscan is imported where it is called: it brings scikit-learn, which workers of the other stages
+# need not wait for
 
 
 @dataclass(frozen=True)

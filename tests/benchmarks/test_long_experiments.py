@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from eval.probes.table import PROBES
 from eval.results import write_result
 from pipeline.__main__ import main as pipeline_main
 from pipeline.config import override, to_plain
+from pipeline.errors import UserError
 from tests.eval.test_results import RESULT
 from train.__main__ import main as train_main
 from train.recipes import load_recipe
@@ -72,6 +74,21 @@ def test_timing_moves_the_cameras_and_takes_the_city_as_it_is_from_the_first_com
         assert options["run_name"] == "slidr-slic-2" and options["runs"].is_relative_to(runs)
         assert (options["stores"] == Path("stores")) == (shift == "as it is")
         assert parsed(robustness.command)["runs"] == options["runs"]
+
+
+def test_timing_refuses_segments_of_two_versions(monkeypatch):
+    places = city_timing.Places(work=WORK)
+    versions = {places.stores_of(shift): 2 for shift in city_timing.SHIFTS}
+    monkeypatch.setattr(city_timing, "find_folder", lambda stores, *_: stores)
+    monkeypatch.setattr(
+        city_timing,
+        "open_store",
+        lambda path: SimpleNamespace(header=SimpleNamespace(stage_version=versions[path.parent])),
+    )
+    city_timing.check_segments(places)
+    versions[places.stores] = 1
+    with pytest.raises(UserError, match="must be of one version, got {'as it is': 1, '100 ms"):
+        city_timing.check_segments(places)
 
 
 def test_transfer_measures_the_other_city_with_the_first_ones_weights():
