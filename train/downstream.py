@@ -51,7 +51,8 @@ class Downstream:
     momentum: float = 0.9
     dampening: float = 0.1
     weight_decay: float = 1e-4
-    bn_momentum: float = 0.02
+    bn_momentum: float = 0.02  # of the norms outside the residual blocks
+    block_bn_momentum: float = 0.1  # inside them: SLidR's value never gets there (method.md 3.1)
     feature_passes: int | None = None  # frozen: augmented passes kept in memory; None = every epoch
     max_voxels: int | None = None  # frozen: labeled voxels kept per frame and pass; None = all
     calibrate: bool = False  # estimate batch-norm statistics on training scans first
@@ -63,6 +64,14 @@ class Downstream:
         for name in ("epochs", "batch_size", "feature_passes", "max_voxels"):
             value = getattr(self, name)
             check(value is None or value >= 1, f"{name}: must be at least 1, got {value}")
+        for name in ("lr", "head_lr", "weight_decay"):
+            value = getattr(self, name)
+            check(
+                value is None or 0 <= value < math.inf, f"{name}: must be at least 0, got {value}"
+            )
+        for name in ("momentum", "dampening", "bn_momentum", "block_bn_momentum"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"{name}: must be in 0 .. 1, got {value}")
         check(
             not (self.freeze and self.mean_teacher.is_on),
             "mean_teacher: must be off where only the last layer trains; use 'make semi'",

@@ -16,7 +16,7 @@ from train.batch import Cloud, join_cells, make_cloud
 from train.downstream import Downstream, groups_of, make_sgd, set_cosine, take_step
 from train.engines.contract import Pointwise
 from train.linear import train_linear
-from train.models.minkunet import MinkUNet
+from train.models.minkunet import MinkUNet, set_momentum
 from train.segmentation_loss import IGNORED, segmentation_loss
 from train.semi_supervised import SemiSupervised, train_semi_supervised
 from train.stores import Stores
@@ -148,9 +148,7 @@ def _train_all(task: _Task) -> None:
 
 def _optimizer(network: MinkUNet, config: Downstream) -> torch.optim.SGD:
     """Return the optimizer of trunk and last layer; sets the norms' momentum of the protocol."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.momentum = config.bn_momentum
+    set_momentum(network, config.bn_momentum, config.block_bn_momentum)
     final = {id(p) for p in network.final.parameters()}
     trunk = [p for p in network.parameters() if id(p) not in final]
     head_lr = config.lr if config.head_lr is None else config.head_lr

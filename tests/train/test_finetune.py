@@ -101,8 +101,18 @@ def test_fine_tuning_changes_every_layer_and_the_statistics(opened):
     after = trunk(net)
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert set(changed) == set(before)
-    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm1d)]
-    assert {norm.momentum for norm in norms} == {0.02}
+
+
+@pytest.mark.parametrize(
+    ("settings", "inner"), [({}, 0.1), ({"block_bn_momentum": 0.02}, 0.02)], ids=str
+)
+def test_the_protocols_momentum_stays_outside_the_residual_blocks(opened, settings, inner):
+    net = network()
+    config = Downstream(freeze=False, epochs=1, batch_size=4, bn_momentum=0.03, **settings)
+    train_downstream(net, opened, TRAIN[:1], K, GRID, config)
+    norms = {k: m for k, m in net.named_modules() if isinstance(m, torch.nn.BatchNorm1d)}
+    assert {m.momentum for k, m in norms.items() if ".norm" in k} == {inner}
+    assert {m.momentum for k, m in norms.items() if ".norm" not in k} == {0.03}
 
 
 def test_the_last_layer_may_have_its_own_rate(opened):

@@ -188,6 +188,21 @@ def minkunet(
     )
 
 
+def set_momentum(network: nn.Module, momentum: float, block_momentum: float) -> None:
+    """Set the momentum of every batch norm, in place.
+
+    Args:
+        network: any part of a MinkUNet.
+        momentum: of the stem, down, up and shortcut norms.
+        block_momentum: of the norms inside the residual blocks.
+    """
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    inside = {norm.bn for block in blocks for norm in (block.norm1, block.norm2)}
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.momentum = block_momentum if module in inside else momentum
+
+
 def minkunet34(in_channels: int, out_channels: int, **options) -> MinkUNet:
     """Return the paper's network: 37,842,976 parameters and 97 for every output."""
     return minkunet(in_channels, out_channels, WIDTHS_34, DEPTHS_34, **options)
