@@ -43,42 +43,58 @@ def override(config: C, assignments: typing.Iterable[str]) -> C:
         assignments: strings as given to --set.
 
     Raises:
-        UserError: no '=', an unknown key (names the nearest), or a value of another type.
+        UserError: no '=', an unknown key (names the nearest), a value of another type, or values
+            that do not go together.
     """
+    changes = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
             raise UserError(
                 f"--set {assignment}: must be key=value, got no '='; write --set {key}=VALUE"
             )
-        config = _replace(config, key, key.split("."), text)
-    return config
+        changes[tuple(key.split("."))] = _value_of(config, key, text)
+    return _changed(config, changes, "")
 
 
-def _replace(config: C, key: str, path: list[str], text: str) -> C:
+def _value_of(config: Any, key: str, text: str) -> Any:
+    """Return a text as the type of the field that a key leads to."""
+    *above, name = key.split(".")
+    for part in above:
+        _check_known(config, key, part)
+        config = getattr(config, part)
+        if not dataclasses.is_dataclass(config):
+            raise UserError(f"--set {key}: '{part}' has no keys below it; write --set {part}=VALUE")
+    _check_known(config, key, name)
+    hint = typing.get_type_hints(type(config))[name]
+    try:
+        return _parse(text, hint)
+    except ValueError:
+        raise UserError(
+            f"--set {key}: must be {_expected(hint)}, got '{text}'; give such a value"
+        ) from None
+
+
+def _check_known(config: Any, key: str, name: str) -> None:
     hints = typing.get_type_hints(type(config))
-    name = path[0]
     if name not in hints:
         near = difflib.get_close_matches(name, hints, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         keys = f"keys here: {', '.join(hints)}" if hints else "there is nothing to set here"
         raise UserError(f"--set {key}: unknown key '{name}'; {hint}{keys}")
-    current = getattr(config, name)
-    if len(path) > 1:
-        if not dataclasses.is_dataclass(current):
-            raise UserError(f"--set {key}: '{name}' has no keys below it; write --set {name}=VALUE")
-        return dataclasses.replace(config, **{name: _replace(current, key, path[1:], text)})
+
+
+def _changed(config: C, changes: dict[tuple[str, ...], Any], where: str) -> C:
+    """Return the config with all values changed at once, so that their order does not matter."""
+    values = {path[0]: value for path, value in changes.items() if len(path) == 1}
+    for name in dict.fromkeys(path[0] for path in changes if len(path) > 1):
+        below = {p[1:]: v for p, v in changes.items() if p[0] == name and len(p) > 1}
+        values[name] = _changed(getattr(config, name), below, f"{where}{name}.")
     try:
-        value = _parse(text, hints[name])
-    except ValueError:
-        expected = _expected(hints[name])
-        raise UserError(
-            f"--set {key}: must be {expected}, got '{text}'; give such a value"
-        ) from None
-    try:
-        return dataclasses.replace(config, **{name: value})
+        return dataclasses.replace(config, **values)
     except ValueError as error:  # a range check in the dataclass's own __post_init__
-        raise UserError(f"--set {key}: {error}") from error
+        keys = ", ".join(f"{where}{name}" for name in values)
+        raise UserError(f"--set {keys}: {error}") from error
 
 
 def _expected(hint: Any) -> str:

@@ -93,9 +93,10 @@ def check_mixture(stores: Sequence[Stores], weights: tuple[float, ...]) -> None:
         "give one per data set, or none",
     )
     intensity = stores[0].paths.intensity
-    scales = [each.store("frames").attributes["intensity_max"] for each in stores]
+    scales = [each.intensity_scale for each in stores]
+    shown = ", ".join(f"up to {s.max:g}, {s.offset:+g}, {s.squash}" for s in scales)
     check(
         intensity == "normalized" or len(set(scales)) == 1,
-        f"--intensity: must be normalized for data sets with other scales ({names}: up to "
-        f"{', '.join(map(str, scales))}), got {intensity}; add --intensity normalized",
+        f"--intensity: must be normalized for data sets with other scales, offsets or squashing "
+        f"({names}: {shown}), got {intensity}; add --intensity normalized",
     )

@@ -4,6 +4,7 @@
 (paths, workers, engine) or of the data (classes, image sizes) and is not in here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,9 +39,18 @@ class Network:
     block_bn_momentum: float = 0.1  # inside them: SLidR's value never gets there (method.md 3.1)
 
     def __post_init__(self) -> None:
-        """Refuse a network without outputs."""
-        smallest = min(self.in_channels, self.out_channels)
-        check(smallest >= 1, f"network: channels must be at least 1, got {smallest}")
+        """Refuse a network that cannot be fed or has no outputs."""
+        check(
+            self.in_channels == 1,
+            f"network: in_channels must be 1 (intensity), got {self.in_channels}",
+        )
+        check(
+            self.out_channels >= 1,
+            f"network: out_channels must be at least 1, got {self.out_channels}",
+        )
+        for name in ("bn_momentum", "block_bn_momentum"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, f"network: {name} must be in 0 .. 1, got {value}")
 
 
 # the field with a loss's weight; a file of its own per loss, see train/losses/table.py
@@ -75,7 +85,7 @@ class Losses:
         """Refuse a run without any loss."""
         weights = [getattr(self, field) for field in WEIGHTS.values()]
         check(
-            min(weights) >= 0 and max(weights) > 0,
+            all(0 <= weight < math.inf for weight in weights) and max(weights) > 0,
             f"losses: weights must be >= 0 and one above 0, got {weights}",
         )
 
@@ -143,21 +153,23 @@ def ppkt() -> Recipe:
 
 def st_slidr() -> Recipe:
     """ST-SLidR: SLidR's contrast, look-alikes spared, rare looks weighed up (method.md 7)."""
-    return Recipe("st_slidr", losses=ST_SLIDR, batch_size=16)
+    return Recipe("st_slidr", losses=ST_SLIDR, optimizer=Optimizer(base_batch=16), batch_size=16)
 
 
 def seal_dinov2() -> Recipe:
     """Seal with a DINOv2 teacher, AdamW and a one-cycle rate, as its successors rerun it.
 
-    Method.md 5.1, 8: SuperFlow's optimizer and image size; ViT-S and ViT-L by teacher.kind.
+    Method.md 5.1, 8: SuperFlow's optimizer, batch (of eight GPUs) and image size, with our crops;
+    ViT-S and ViT-L by teacher.kind.
     """
     return Recipe(
         "seal_dinov2",
         teacher=image_teacher.Config("dinov2_vitb14", weights=""),
         losses=SEAL,
         augment=Augment(width=448),
-        optimizer=Optimizer("adamw", "one_cycle", lr=0.01, weight_decay=0.01),
+        optimizer=Optimizer("adamw", "one_cycle", lr=0.01, weight_decay=0.01, base_batch=32),
         epochs=100,
+        batch_size=32,
     )
 
 

@@ -78,8 +78,11 @@ def read_weights(path: Path) -> Weights:
     config = content.get("config")
     config = config if isinstance(config, Mapping) else {}
     facts = json.loads(config.get("selkie", "{}"))
-    kind = "cylindrical" if config.get("cylindrical_coordinates", True) else "cartesian"
-    voxels = VoxelConfig(kind, float(config.get("voxel_size", 0.1)))
+    if facts:  # SLidR's config has no place for all of our grid
+        voxels = rebuild(VoxelConfig(), facts["recipe"]["voxels"], path)
+    else:
+        kind = "cylindrical" if config.get("cylindrical_coordinates", True) else "cartesian"
+        voxels = VoxelConfig(kind, float(config.get("voxel_size", 0.1)))
     network = infer_network(state, path)
     init = _init_of(facts) or f"{path.stem}/published"
     epochs = content.get("epoch")
@@ -103,15 +106,15 @@ def infer_network(state: Mapping[str, Tensor], path: Path) -> Network:
             f"kernel, .., final.kernel), got {', '.join(list(state)[:3]) or 'nothing'}, ..; give a "
             "file made with MinkowskiEngine, or one of ours"
         ) from error
-    blocks = [[k.split(".")[1] for k in state if k.startswith(f"block{i}.")] for i in range(1, 9)]
-    depths = [len(set(names)) for names in blocks]
-    network = Network(tuple(widths), tuple(depths), inputs, out_channels=outputs)
-    check_fits(state, network, path)
     check(
         inputs == 1,
         f"{path}: the network must take 1 feature per voxel (intensity), got {inputs}; such "
         "checkpoints (xyz and intensity, as SuperFlow's) cannot be fed from our stores",
     )
+    blocks = [[k.split(".")[1] for k in state if k.startswith(f"block{i}.")] for i in range(1, 9)]
+    depths = [len(set(names)) for names in blocks]
+    network = Network(tuple(widths), tuple(depths), inputs, out_channels=outputs)
+    check_fits(state, network, path)
     return network
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 import pytest
 
 from pipeline.config import config_hash, differences, override, to_plain
-from pipeline.errors import UserError
+from pipeline.errors import UserError, check
 from pipeline.stage import NoConfig
 
 
@@ -57,6 +57,29 @@ def test_override_types_every_value_by_its_field():
 def test_bad_overrides_say_what_and_where(assignment, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         override(Recipe(), [assignment])
+
+
+@dataclass(frozen=True)
+class Range:
+    low: int = 0
+    high: int = 9
+
+    def __post_init__(self):
+        check(self.low <= self.high, f"range: low must be at most high, got {self.low} {self.high}")
+
+
+@dataclass(frozen=True)
+class Ranges:
+    first: Range = Range()
+
+
+def test_values_are_checked_together_whatever_their_order():
+    words = ["first.low=20", "first.high=30"]
+    for assignments in (words, words[::-1]):
+        assert override(Ranges(), assignments).first == Range(20, 30)
+    with pytest.raises(UserError, match="--set first.low: range: low must be at most high, got 20"):
+        override(Ranges(), ["first.low=20"])
+    assert override(Range(), ["high=1", "high=3"]) == Range(0, 3)
 
 
 def test_hash_follows_content_only():

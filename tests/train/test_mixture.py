@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import UserError
 from train.mixture import check_mixture, epoch_order, mixed_order, shares
-from train.stores import StorePaths
+from train.stores import IntensityScale, StorePaths
 
 SMALL, LARGE = np.arange(0, 60, 2), np.arange(100)
 
@@ -15,15 +15,18 @@ SMALL, LARGE = np.arange(0, 60, 2), np.arange(100)
 class Scale:
     """Stores as far as the check looks at them."""
 
-    intensity_max: float
+    max: float
     intensity: str = "normalized"
+    offset: float = 0.0
+    squash: str = "none"
 
     @property
     def paths(self):
         return StorePaths(Path("city"), intensity=self.intensity)
 
-    def store(self, stage):
-        return type("Frames", (), {"attributes": {"intensity_max": self.intensity_max}})
+    @property
+    def intensity_scale(self):
+        return IntensityScale(self.offset, self.max, self.squash)
 
 
 def test_one_set_keeps_its_order():
@@ -77,8 +80,11 @@ def test_sets_that_do_not_go_together_are_refused():
     raw = [Scale(255.0, "slidr"), Scale(1.0, "slidr")]
     check_mixture(both, (2, 1))
     check_mixture(raw[:1], ())
-    with pytest.raises(UserError, match=r"normalized .* up to 255.0, 1.0\), got slidr; add --int"):
+    with pytest.raises(UserError, match=r"normalized .*255, \+0, none, up to 1, .* got slidr; add"):
         check_mixture(raw, ())
+    for other in (Scale(1.0, "slidr", offset=1.0), Scale(1.0, "slidr", squash="tanh")):
+        with pytest.raises(UserError, match="normalized for data sets with other scales, offsets"):
+            check_mixture([raw[1], other], ())
     for weights in ((1.0,), (1.0, 0.0), (1.0, 2.0, 3.0)):
         with pytest.raises(UserError, match="dataset_weights: must be 2 numbers above 0"):
             check_mixture(both, weights)

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.config import override, to_plain
 from pipeline.errors import UserError
+from train.optimizer import scaled_lr
 from train.recipes import RECIPES, TINY_TEACHER, find_weights, load_recipe
 
 
@@ -64,10 +65,8 @@ def test_what_show_prints_gives_the_same_recipe_again(name):
     from train.__main__ import _lines
 
     recipe = load_recipe(name)
-    # a weight may be set to 0 only where another one stands, so in the order of the recipe's own
-    lines = sorted(_lines(to_plain(recipe)), key=lambda line: line.endswith("_weight=0.0"))
     other = replace(load_recipe("seal_small"), name="x")
-    assert override(other, lines) == recipe
+    assert override(other, _lines(to_plain(recipe))) == recipe
 
 
 def test_published_numbers_of_the_other_methods():
@@ -76,8 +75,13 @@ def test_published_numbers_of_the_other_methods():
     assert (st_slidr.losses.st_slidr.spared, st_slidr.losses.st_slidr.similar) == (0.01, 0.5)
     assert (scalr.optimizer.kind, scalr.optimizer.lr, scalr.epochs) == ("adamw", 2e-3, 25)
     assert scalr.network.out_channels == 768 and scalr.losses.weights == {"cosine": 1.0}
-    for recipe in (ppkt, st_slidr):
-        assert (recipe.optimizer, recipe.epochs) == (load_recipe("slidr").optimizer, 50)
+    slidr, dinov2 = load_recipe("slidr"), load_recipe("seal_dinov2")
+    assert (ppkt.optimizer, ppkt.epochs, st_slidr.epochs) == (slidr.optimizer, 50, 50)
+    assert (st_slidr.optimizer.lr, st_slidr.batch_size) == (0.5, 16)
+    assert (dinov2.optimizer.lr, dinov2.batch_size, dinov2.epochs) == (0.01, 32, 100)
+    for recipe in (ppkt, st_slidr, scalr, dinov2):
+        scaled = replace(recipe.optimizer, lr_scaling="linear")  # changes nothing at its own batch
+        assert scaled_lr(scaled, recipe.batch_size) == recipe.optimizer.lr
 
 
 @pytest.mark.parametrize("name", ["seal_dinov2", "scalr"])
@@ -100,7 +104,14 @@ def test_images_of_a_vit_recipe_are_whole_patches(name):
         ("augment.min_area=0", "augment.min_area: must be in 0 .. 1, got 0.0"),
         ("augment.aspect=2,1", "augment.aspect: must be two rising numbers"),
         ("augment.cuboid=-1", "augment.cuboid: must be at least 0, got -1.0"),
-        ("network.out_channels=0", "channels must be at least 1, got 0"),
+        ("network.out_channels=0", "out_channels must be at least 1, got 0"),
+        ("network.in_channels=4", "in_channels must be 1 .intensity., got 4"),
+        ("network.bn_momentum=2", "bn_momentum must be in 0 .. 1, got 2.0"),
+        ("losses.temporal_weight=nan", "weights must be >= 0 and one above 0"),
+        ("optimizer.lr=inf", "optimizer.lr: must be above 0, got inf"),
+        ("optimizer.momentum=-1", "optimizer.momentum: must be in 0 .. 1, got -1.0"),
+        ("optimizer.dampening=2", "optimizer.dampening: must be in 0 .. 1, got 2.0"),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay: must be at least 0, got -1.0"),
     ],
 )
 def test_a_number_that_cannot_train_is_refused_before_a_run_begins(setting, message):

@@ -80,6 +80,15 @@ def test_there_and_back_gives_equal_outputs(own, tmp_path):
     assert json.loads(one.with_suffix(".json").read_text())["epochs"] == 7
 
 
+def test_the_whole_grid_goes_along(own, tmp_path):
+    content = torch.load(own, weights_only=True)
+    voxels = {"kind": "cylindrical", "size_m": 0.1, "angle_deg": 0.5}
+    content["facts"]["recipe"]["voxels"] = voxels
+    torch.save(content, own)
+    convert(own, tmp_path / "model.pt")
+    assert to_plain(read_weights(tmp_path / "model.pt").voxels) == voxels
+
+
 def test_slidrs_layout_has_slidrs_keys(own, tmp_path):
     convert(own, tmp_path / "model.pt")
     content = torch.load(tmp_path / "model.pt", weights_only=True)
