@@ -14,9 +14,18 @@ SHARES = {"1pct": 1, "5pct": 5, "10pct": 10, "25pct": 25, "half": 50, "full": 10
 MAX_BARS = 8  # runs in one chart; more cannot be told apart
 
 
-def class_bars(column: Column) -> bytes:
-    """Return a PNG of the IoU of every class, one bar per run, whiskers = std over seeds."""
-    runs = list(column.runs.items())[:MAX_BARS]
+def in_charts(runs: list) -> list[list]:
+    """Return runs in as many parts as charts are needed."""
+    return [runs[start : start + MAX_BARS] for start in range(0, len(runs), MAX_BARS)]
+
+
+def class_bars(column: Column, runs: list[tuple[str, Result]]) -> bytes:
+    """Return a PNG of the IoU of every class, one bar per run, whiskers = std over seeds.
+
+    Args:
+        column: what the runs measured.
+        runs: (run, result) to show, at most MAX_BARS.
+    """
     classes = runs[0][1].classes
     figure = Figure(figsize=(12, 4.2), dpi=90, layout="constrained")
     axes = figure.subplots()
@@ -67,16 +76,16 @@ def robustness_bars(found: list[tuple[str, RobustnessResult]]) -> bytes:
     """Return a PNG of the mIoU under each corruption, mean of severities, whiskers = their range.
 
     Args:
-        found: (run, result) on one data set; the baseline's bars come last where they apply.
+        found: (run, result) on one data set, at most MAX_BARS; the baseline's bars come last where
+            they apply.
     """
     figure = Figure(figsize=(12, 4.2), dpi=90, layout="constrained")
     axes = figure.subplots()
     kinds = list(CORRUPTIONS)
-    shown = found[:MAX_BARS]
-    with_baseline = shown[0][1].dataset == "nuscenes"
-    width = 0.8 / (len(shown) + with_baseline)
+    with_baseline = found[0][1].dataset == "nuscenes"
+    width = 0.8 / (len(found) + with_baseline)
     start = -0.4 + width / 2
-    for number, (run, result) in enumerate(shown):
+    for number, (run, result) in enumerate(found):
         values = np.array([result.miou[kind] for kind in kinds])
         mean = values.mean(axis=1)
         whiskers = np.abs(np.stack([values.min(axis=1), values.max(axis=1)]) - mean)
@@ -87,11 +96,11 @@ def robustness_bars(found: list[tuple[str, RobustnessResult]]) -> bytes:
         axes.axhline(result.clean, color=color, linewidth=0.7, linestyle=":")
     if with_baseline:
         baseline = robustness_baseline()
-        at = np.arange(len(kinds)) + start + len(shown) * width
+        at = np.arange(len(kinds)) + start + len(found) * width
         values = [baseline[kind] for kind in kinds]
         axes.bar(at, values, width, color="0.7", label="Robo3D's baseline (published)")
     axes.set_xticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
-    title = f"{shown[0][1].place}: corrupted scans (dotted: clean)"
+    title = f"{found[0][1].place}: corrupted scans (dotted: clean)"
     axes.set(ylabel="mIoU (%)", title=title, xlim=_around(len(kinds)))
     axes.set_ylim(0, min(100, max(10, axes.get_ylim()[1])))
     figure.legend(fontsize=8, ncols=2, loc="outside lower center")

@@ -11,8 +11,16 @@ import numpy as np
 from eval.results import Result
 from eval.tables.published import Published, published_for
 from pipeline.errors import check
+from pipeline.manifest import load_manifest
 
-SAME = ("split_hash", "num_val", "convention", "classes")  # what the runs of a column share
+PUBLISHED = "published"  # what marks other people's numbers
+SAME = (
+    "split_hash",
+    "num_val",
+    "convention",
+    "classes",
+    "label_map",
+)  # what the runs of a column share
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,7 @@ class Column:
 
     place: str
     dataset: str
+    taxonomy: str  # '' = the manifest's classes
     protocol: str
     split: str
     seen_only: bool  # counted over the points that a camera sees (the image teacher's probe)
@@ -30,14 +39,17 @@ class Column:
     @property
     def title(self) -> str:
         """What heads it."""
+        classes = f", classes {self.taxonomy}" if self.taxonomy else ""
         where = ", points a camera sees" if self.seen_only else ""
-        return f"{self.protocol} {self.split}{where}"
+        return f"{self.protocol} {self.split}{classes}{where}"
 
-    @property
-    def num_absent(self) -> int:
-        """Classes that our mean leaves out and the published numbers count as 100."""
-        left_out = [r.num_absent for r in self.runs.values() if r.convention != "slidr"]
-        return max(left_out, default=0)
+    def shown(self, run: str) -> str:
+        """Return a run's mIoU; beside published numbers also counted as they are."""
+        result = self.runs[run]
+        text = spread(result.miou)
+        if self.published and result.counts_otherwise:
+            text += f" ({spread(result.miou_as_slidr)} as published numbers count)"
+        return text
 
 
 def compare(results: list[tuple[str, Result]]) -> list[Column]:
@@ -47,29 +59,48 @@ def compare(results: list[tuple[str, Result]]) -> list[Column]:
         results: (run, result).
 
     Raises:
-        UserError: two runs of one column differ in split, validation frames or convention.
+        UserError: two runs of one column differ in split, validation frames or convention, or a
+            run has two results for one column.
     """
     groups: dict[tuple, dict[str, Result]] = {}
     for run, result in results:
         seen_only = result.init.endswith("/teacher")
-        key = (result.place, result.dataset, result.protocol, result.split, seen_only)
-        groups.setdefault(key, {})[run] = result
-    order = sorted(groups, key=lambda key: (key[0], key[2] != "linear", _num_train(groups[key])))
-    columns = []
-    for key in order:
-        place, dataset, protocol, split, seen_only = key
-        _check_same(groups[key])
-        published = [] if seen_only else published_for(dataset, protocol, split)
-        columns.append(
-            Column(place, dataset, protocol, split, seen_only, groups[key], tuple(published))
+        what = (result.place, result.dataset, result.taxonomy, result.protocol, result.split)
+        runs = groups.setdefault((*what, seen_only), {})
+        check(
+            run not in runs,
+            f"report: run {run} must have one result of {result.name} on {result.place}, got two; "
+            "move the older file away",
         )
-    return columns
+        runs[run] = result
+    columns = []
+    for key, runs in groups.items():
+        _check_same(runs)
+        columns.append(Column(*key, runs, _published_beside(next(iter(runs.values())))))
+    return sorted(
+        columns, key=lambda c: (c.place, c.protocol != "linear", _num_train(c.runs), c.taxonomy)
+    )
 
 
 def spread(values: tuple[float, ...] | list[float]) -> str:
     """Return 'mean +- std' of some seeds, the mean alone for one."""
     mean = f"{np.mean(values):.2f}"
     return f"{mean} \u00b1 {np.std(values, ddof=1):.2f}" if len(values) > 1 else mean
+
+
+def _published_beside(result: Result) -> tuple[Published, ...]:
+    """Return the paper's numbers for a column, none where it measured on other frames or classes.
+
+    Its data are the first version of a manifest, whole, with the manifest's own classes.
+    """
+    found = published_for(result.dataset, result.protocol, result.split)
+    if not found or result.taxonomy or result.init.endswith("/teacher"):
+        return ()
+    manifest = load_manifest(result.dataset)
+    version = manifest.versions[0] if manifest.versions else None
+    place = f"{result.dataset}-{version}" if version else result.dataset
+    num_val = manifest.expected_counts(version).get("val", result.num_val)
+    return tuple(found) if (result.place, result.num_val) == (place, num_val) else ()
 
 
 def _num_train(runs: dict[str, Result]) -> int:

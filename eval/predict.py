@@ -125,8 +125,10 @@ def predict_files(
         device: torch device.
 
     Raises:
-        UserError: votes without poses, poses that do not fit, or a scan that cannot be read.
+        UserError: votes without poses, poses that do not fit, a scan that cannot be read, or
+            classes that would replace a scan.
     """
+    _check_scans_stay(scans, out)
     check(
         neighbors == 0 or poses is not None,
         f"--neighbors {neighbors}: voting needs the poses of the scans; give --poses FILE",
@@ -140,12 +142,28 @@ def predict_files(
         classes = np.where(has_class, probabilities.argmax(axis=1), 255).astype(np.uint8)
         buffer = io.BytesIO()
         np.save(buffer, classes)
-        write_atomically(out / f"{stem_of(scan)}.npy", buffer.getvalue())
+        write_atomically(_classes_path(out, scan), buffer.getvalue())
         num_points += len(classes)
         progress.advance()
     progress.close()
     write_atomically(out / "classes.json", json.dumps(list(predictor.classes)).encode())
     return Speed(len(scans), num_points, time.perf_counter() - start)
+
+
+def _classes_path(out: Path, scan: Path) -> Path:
+    return out / f"{stem_of(scan)}.npy"
+
+
+def _check_scans_stay(scans: list[Path], out: Path) -> None:
+    """Refuse to write over what is read."""
+    read = {scan.resolve() for scan in scans}
+    for scan in scans:
+        path = _classes_path(out, scan)
+        check(
+            path.resolve() not in read,
+            f"--out {out}: must be a folder without the scans, got {path}, which is one; give "
+            "another folder",
+        )
 
 
 def _voted(

@@ -31,6 +31,7 @@ class Predictor:
     scale: IntensityScale  # of the data set it was trained on
     result: Result  # what was measured with it
     path: Path
+    engine: str
 
     def feed(self, intensity: np.ndarray) -> np.ndarray:
         """Return raw intensities [N] float32 as the network takes them."""
@@ -73,6 +74,7 @@ def load_predictor(path: Path, engine: str) -> Predictor:
         IntensityScale(**content["intensity"]),
         result,
         path,
+        engine,
     )
 
 

@@ -4,21 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.charts import SHARES, class_bars, few_shot_curve, robustness_bars
-from eval.comparison import Column, compare, spread
-from eval.corruptions.table import CORRUPTIONS
+from eval.charts import SHARES, class_bars, few_shot_curve, in_charts
+from eval.comparison import PUBLISHED, Column, compare, spread
 from eval.matrix import all_results
 from eval.page import document, fit, images, note, sections, table
 from eval.published_page import published_tables
 from eval.results import Result
 from eval.robustness import RobustnessResult, read_robustness
-from eval.tables.published import PublishedRobustness, published_robustness
-from eval.view import Picture, confusion_page, curves_page
+from eval.robustness_page import robustness_charts, robustness_origin, robustness_tables
+from eval.view import Picture, confusion_page, curves_page, has_curves
 from pipeline.errors import check
 from pipeline.files import write_atomically
 from train.run_folder import METRICS, read_metrics
 
-PUBLISHED = "published"
 _PUBLISHED_NOTE = (
     "Other people's measurements, in percent, copied from the places named; LP = linear probe, "
     "1% = fine-tuned on that share of the labels. None of them was measured here."
@@ -46,16 +44,16 @@ def write_report(path: Path, runs: Path, pictures: Path, scenes: list[Picture], 
     results, columns, corrupted = check_runs(runs)
     stage_one = [_page_of_stage_one(page) for page in sorted(pictures.glob("*.png"))]
     confusion = [_confusion(run, result) for run, result in results]
-    charts = [*_few_shot(columns), *(_bars(column) for column in columns)]
+    charts = [*_few_shot(columns), *(bars for column in columns for bars in _bars(column))]
     groups = fit(
-        [charts, _robustness_charts(corrupted), _curves(runs), stage_one, scenes, confusion]
+        [charts, robustness_charts(corrupted), _curves(runs), stage_one, scenes, confusion]
     )
     charts, bars, curves, stage_one, scenes, confusion = groups
     parts = {
         "Downstream results": [*comparison_tables(columns), *images(charts, "")],
         "Every result": [_score_table(results)],
         "IoU per class (%)": _class_tables(results),
-        "Robustness": [*_robustness_tables(corrupted), *images(bars, "")],
+        "Robustness": [*robustness_tables(runs, corrupted), *images(bars, "")],
         "Pretraining": images(curves, "No pretraining run in this folder."),
         "What stage one made": images(stage_one, "No pictures; run 'make pictures' to draw some."),
         "Superpixel sources, similarity, predictions": images(
@@ -63,7 +61,7 @@ def write_report(path: Path, runs: Path, pictures: Path, scenes: list[Picture], 
         ),
         "Confusion": ["<div class=pairs>", *images(confusion, ""), "</div>"],
         "Published tables": [note(_PUBLISHED_NOTE), *published_tables()],
-        "Where each number came from": [_origin_table(results)],
+        "Where each number came from": [_origin_table(results), *robustness_origin(corrupted)],
     }
     page = ["<h1>Selkie report</h1>", note(about), *sections(parts)]
     write_atomically(path, document("Selkie report", page).encode())
@@ -96,11 +94,11 @@ def comparison_tables(columns: list[Column]) -> list[str]:
         counted = f"mean \u00b1 standard deviation over seeds (at most {most})"
         parts.append(note(f"mIoU in percent; {counted}; {said}."))
         if any(column.published for column in here):
-            absent = max(column.num_absent for column in here)
             parts.append(
                 note(
                     "Rows marked as published are other people's measurements, copied from the "
-                    f"place named; they count absent classes as 100, ours leave {absent} out."
+                    "place named; they count absent classes as 100. Where ours leave some out, "
+                    "our number counted their way stands in brackets."
                 )
             )
     return parts
@@ -112,9 +110,7 @@ def comparison_rows(columns: list[Column]) -> tuple[list[str], list[list[str]], 
     runs = {run: r for column in columns for run, r in column.runs.items()}
     rows = []
     for run, result in runs.items():
-        cells = [
-            spread(column.runs[run].miou) if run in column.runs else "\u2013" for column in columns
-        ]
+        cells = [column.shown(run) if run in column.runs else "\u2013" for column in columns]
         rows.append([_start(result), *cells, run])
     num_ours = len(rows)
     methods = dict.fromkeys((p.method, p.source) for column in columns for p in column.published)
@@ -133,7 +129,8 @@ def _score_table(results: list[tuple[str, Result]]) -> str:
             "frames train / val", "absent classes", "network", "engine", "run"]  # fmt: skip
     rows = []
     for run, result in results:
-        cells = [result.protocol, result.place, result.split, _start(result)]
+        classes = f" ({result.taxonomy})" if result.taxonomy else ""
+        cells = [result.protocol, result.place + classes, result.split, _start(result)]
         seen = "\u2013" if result.miou_seen is None else f"{np.mean(result.miou_seen):.2f}"
         cells += [spread(result.miou), seen, str(len(result.seeds))]
         cells += [f"{result.num_train} / {result.num_val}", str(result.num_absent)]
@@ -157,49 +154,6 @@ def _class_tables(results: list[tuple[str, Result]]) -> list[str]:
         cells = ["\u2013" if np.isnan(v) else f"{v:.1f}" for v in means]
         tables.setdefault(tuple(result.classes), []).append([name, *cells])
     return [table(["run", *classes], rows, "dense upright") for classes, rows in tables.items()]
-
-
-def _robustness_tables(found: list[tuple[str, RobustnessResult]]) -> list[str]:
-    """Return the tables of corrupted scans: ours by data set, then the published rows."""
-    if not found:
-        return ["<p>No network was measured on corrupted scans; run 'make robustness'.</p>"]
-    kinds = [kind.replace("_", " ") for kind in CORRUPTIONS]
-    head = ["run", "clean", "mCE", "mRR", *kinds, "scans"]
-    parts = []
-    for place in dict.fromkeys(result.place for _, result in found):
-        here = [(run, result) for run, result in found if result.place == place]
-        rows = [_robustness_row(run, result) for run, result in here]
-        num_ours = len(rows)
-        if here[0][1].dataset == "nuscenes":
-            rows += [_published_row(row) for row in published_robustness()]
-            text = (
-                "mCE is against Robo3D's MinkUNet18 on nuScenes-C. Scans corrupted on the fly are "
-                "made from the published formulas; they are not the released ones."
-            )
-        else:
-            text = (
-                "mCE is against a baseline measured on nuScenes-C: on other data it only compares "
-                "these runs with each other."
-            )
-        parts.append(
-            f"<h3>{place}</h3>" + table(head, rows, "dense", tuple(range(num_ours, len(rows))))
-        )
-        parts.append(note(f"mIoU in percent, mean of three severities. {text}"))
-    return parts
-
-
-def _robustness_row(run: str, found: RobustnessResult) -> list[str]:
-    shares = [f"{np.mean(found.miou[kind]):.2f}" for kind in CORRUPTIONS]
-    scores = [f"{value:.2f}" for value in (found.clean, found.mce, found.mrr)]
-    name = f"{run}, {found.protocol} {found.split}"
-    scans = ", ".join([str(found.num_frames), found.corrupted, *found.settings])
-    return [name, *scores, *shares, scans]
-
-
-def _published_row(row: PublishedRobustness) -> list[str]:
-    shares = [f"{row.miou[kind]:.2f}" for kind in CORRUPTIONS]
-    name = f"{row.method}, {row.protocol} ({PUBLISHED})"
-    return [name, "\u2013", f"{row.mce:.2f}", f"{row.mrr:.2f}", *shares, row.source]
 
 
 def _origin_table(results: list[tuple[str, Result]]) -> str:
@@ -237,23 +191,17 @@ def _few_shot(columns: list[Column]) -> list[Picture]:
     return found
 
 
-def _bars(column: Column) -> Picture:
-    return Picture(f"{column.place}: {column.title}, IoU per class", class_bars(column))
-
-
-def _robustness_charts(found: list[tuple[str, RobustnessResult]]) -> list[Picture]:
-    charts = []
-    for place in dict.fromkeys(result.place for _, result in found):
-        here = [(run, result) for run, result in found if result.place == place]
-        charts.append(Picture(f"{place}: mIoU under corruption", robustness_bars(here)))
-    return charts
+def _bars(column: Column) -> list[Picture]:
+    title = f"{column.place}: {column.title}, IoU per class"
+    parts = in_charts(list(column.runs.items()))
+    return [Picture(title, class_bars(column, runs)) for runs in parts]
 
 
 def _curves(runs: Path) -> list[Picture]:
     pictures = []
     for path in sorted(runs.glob(f"*/{METRICS}")):
         lines, name = read_metrics(path.parent), path.parent.name
-        if lines:
+        if has_curves(lines):
             pictures.append(Picture(f"losses of {name}", curves_page(lines, name)))
     return pictures
 

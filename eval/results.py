@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.errors import UserError, check
 from pipeline.files import write_atomically
 
@@ -53,6 +55,25 @@ class Result:
         return statistics.stdev(self.miou) if len(self.miou) > 1 else 0.0
 
     @property
+    def counts_otherwise(self) -> bool:
+        """Whether our mean leaves out classes that published numbers count as 100."""
+        absent = any(_absent(iou) for line in self.per_class_iou for iou in line)
+        return absent and self.convention != "slidr"
+
+    @property
+    def miou_as_slidr(self) -> tuple[float, ...]:
+        """Per seed, mIoU as SLidR's code counts: a class in neither truth nor prediction is 100."""
+        return tuple(
+            statistics.fmean(100.0 if _absent(iou) else iou for iou in line)
+            for line in self.per_class_iou
+        )
+
+    @property
+    def label_map(self) -> str:
+        """Hash of the map from raw labels to classes."""
+        return self.stores.get("label_map", "")
+
+    @property
     def name(self) -> str:
         """File name of the result without its ending; its last predictor is called the same."""
         dataset = f"{self.dataset}@{self.taxonomy}" if self.taxonomy else self.dataset
@@ -90,13 +111,30 @@ def read_result(path: Path) -> Result:
     result = Result(
         **{field.name: take_field(path, content, field.name) for field in fields(Result)}
     )
-    num_classes, lengths = len(result.classes), {len(line) for line in result.per_class_iou}
-    check(
-        lengths == {num_classes} and len(result.confusion) == num_classes and bool(result.miou),
-        f"{path}: must hold numbers for its {num_classes} classes, got {sorted(lengths)} per seed; "
-        "measure again",
-    )
+    num_classes, num_seeds = len(result.classes), len(result.seeds)
+    for name, shape in (
+        ("miou", (num_seeds,)),
+        ("per_class_iou", (num_seeds, num_classes)),
+        ("confusion", (num_classes, num_classes)),
+    ):
+        check_numbers(path, name, getattr(result, name), shape)
     return result
+
+
+def check_numbers(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> None:
+    """Check that a field of a JSON file holds that many numbers; null counts as one.
+
+    Raises:
+        UserError: it does not.
+    """
+    try:
+        found = np.array(value, float).shape
+    except (TypeError, ValueError):  # other types, lists of unequal lengths
+        found = str(value)[:40]
+    check(
+        found == shape and 0 not in shape,
+        f"{path}: {name} must be {list(shape)} numbers, got {found}; measure that run again",
+    )
 
 
 def take_field(path: Path, content: Any, name: str) -> Any:
@@ -111,6 +149,10 @@ def take_field(path: Path, content: Any, name: str) -> Any:
         "that run again",
     )
     return content[name]
+
+
+def _absent(iou: float | None) -> bool:
+    return iou is None or math.isnan(iou)
 
 
 def _without_nan(value: Any) -> Any:

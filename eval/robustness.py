@@ -17,11 +17,11 @@ from eval.corrupted import CorruptedStores, check_can_corrupt
 from eval.corruptions.table import CORRUPTIONS, SEED, SEVERITIES, check_settings
 from eval.predictor import Predictor, as_measured
 from eval.protocol import VALIDATION
-from eval.results import take_field
+from eval.results import check_numbers, take_field
 from eval.robustness_scores import Robustness, score_robustness
 from eval.tables.published import robustness_baseline
 from pipeline.errors import UserError, check
-from pipeline.files import sha256, write_atomically
+from pipeline.files import sha256, sha256_file, write_atomically
 from train.evaluate import evaluate
 from train.metrics import scores
 from train.rows import choose_rows
@@ -35,11 +35,20 @@ ON_THE_FLY = "on the fly"
 class RobustnessResult:
     """One network under all corruptions, percent throughout."""
 
+    name: str  # of the network's result and checkpoint, without their endings
     protocol: str
     dataset: str
     place: str
+    taxonomy: str
     split: str  # labels the network was trained on
+    split_hash: str
     init: str
+    network_seed: int  # of the network, the last one that was measured
+    network_hash: str  # of its checkpoint file
+    backbone: str
+    engine: str
+    features: str
+    stores: dict[str, str]  # store -> config hash
     clean: float
     miou: dict[str, list[float]]  # corruption -> light, moderate, heavy
     mce: float
@@ -49,7 +58,13 @@ class RobustnessResult:
     rows_hash: str  # of the validation rows
     seed: int  # of the corruptions made on the fly
     corrupted: str  # 'on the fly', or the stores that hold the corrupted scans
-    settings: tuple[str, ...] = ()  # 'kind.severity.key=value', where levels are not the published
+    settings: tuple[str, ...]  # 'kind.severity.key=value', where levels are not the published
+
+    @property
+    def conditions(self) -> tuple:
+        """What networks must share whose numbers stand in one column."""
+        where = (self.place, self.taxonomy, self.convention, self.num_frames, self.rows_hash)
+        return (*where, self.corrupted, self.seed, self.settings)
 
     @property
     def scores(self) -> Robustness:
@@ -101,11 +116,20 @@ def run_robustness(
         miou[kind].append(measure(opened, chosen, f"{kind} {severity}"))
     scored = score_robustness(clean, miou, robustness_baseline())
     found = RobustnessResult(
+        name=result.name,
         protocol=result.protocol,
         dataset=result.dataset,
         place=stores.paths.folder.resolve().name,
+        taxonomy=result.taxonomy,
         split=result.split,
+        split_hash=result.split_hash,
         init=result.init,
+        network_seed=result.seeds[-1],
+        network_hash=hash_network(predictor.path),
+        backbone=result.backbone,
+        engine=predictor.engine,
+        features=result.features,
+        stores=stores.hashes(("frames",)) | {"label_map": stores.taxonomy["label_map_hash"]},
         clean=clean,
         miou=miou,
         mce=scored.mce,
@@ -120,6 +144,11 @@ def run_robustness(
     path = predictor.path.parents[1] / FOLDER / f"{result.name}.json"
     write_atomically(path, json.dumps(dataclasses.asdict(found), indent=1).encode())
     return found, path
+
+
+def hash_network(checkpoint: Path) -> str:
+    """Return a hash of a network's file."""
+    return sha256_file(checkpoint)[:16]
 
 
 def _check_can_run(
@@ -165,15 +194,11 @@ def read_robustness(runs: Path) -> list[tuple[str, RobustnessResult]]:
             content = json.loads(path.read_text())
         except ValueError as error:
             raise UserError(f"{path}: must be JSON, got {error}; remove it") from error
-        names = [f.name for f in dataclasses.fields(RobustnessResult) if f.name != "settings"]
+        names = [field.name for field in dataclasses.fields(RobustnessResult)]
         values = {name: take_field(path, content, name) for name in names}
-        values["settings"] = tuple(content.get("settings", ()))  # older files have none
-        missing = [kind for kind in CORRUPTIONS if len(values["miou"].get(kind, ())) != 3]
-        check(
-            not missing,
-            f"{path}: must hold three numbers of every corruption, got none of "
-            f"{', '.join(missing)}; measure that run again",
-        )
+        values["settings"] = tuple(values["settings"])
+        for kind in CORRUPTIONS:
+            check_numbers(path, f"miou.{kind}", take_field(path, values["miou"], kind), (3,))
         found.append((path.parents[1].name, RobustnessResult(**values)))
     return found
 

@@ -4,6 +4,7 @@ In: a pretraining's checkpoint and a frame. Out: similarities, and their picture
 features are those of the shared space in which points and pixels were contrasted.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +44,14 @@ def point_similarity(
 ) -> np.ndarray:
     """Return the cosine similarity [N] float32 of every point's feature to the query's.
 
+    Points are fed as in the pretraining, however the stores were opened.
+
     Raises:
         UserError: no checkpoint of a pretraining.
     """
     start = find_start(checkpoint.parent, "checkpoint", "", checkpoint)
     network = load_network(start, machine, 0).to(machine.device)
+    stores = Stores(replace(stores.paths, intensity=start.intensity))
     features = point_outputs(network, stores.points(row), start.voxels)
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), EPSILON)
     return features @ features[query]

@@ -12,7 +12,6 @@ from pipeline.image import decode_jpeg
 from train.stores import StorePaths, Stores
 
 GOLDEN = 0.618033988749895  # hues that far apart never come close to each other
-MAX_SOURCES = 6
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def read_sources(stores: Stores, row: int) -> list[SourceView]:
         return []
     slot = int(slots[0])
     image = decode_jpeg(frames.read("jpeg", row, slot, slice(0, int(lengths[slot]))))
-    for path in sorted(stores.paths.folder.glob("superpixels-*.zarr"))[:MAX_SOURCES]:
+    for path in sorted(stores.paths.folder.glob("superpixels-*.zarr")):
         source = path.stem.removeprefix("superpixels-")
         opened = Stores(StorePaths(stores.paths.folder, source))
         try:

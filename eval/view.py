@@ -129,6 +129,11 @@ def confusion_page(matrix: np.ndarray, classes: list[str], title: str) -> bytes:
     return render(figure)
 
 
+def has_curves(lines: list[dict]) -> bool:
+    """Return whether any line of metrics.jsonl has a loss."""
+    return any(line.keys() - set(NO_CURVE) for line in lines)
+
+
 def curves_page(lines: list[dict], title: str) -> bytes:
     """Return a PNG of the losses of a run over its steps, each in its own panel.
 

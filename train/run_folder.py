@@ -45,7 +45,11 @@ def append_metrics(folder: Path, line: dict[str, Any]) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl; a last line that a kill cut short is left out."""
+    """Return the lines of metrics.jsonl; a last line that a kill cut short is left out.
+
+    Raises:
+        UserError: a line that is none of a run's.
+    """
     path = folder / METRICS
     lines = []
     for text in path.read_text().splitlines() if path.exists() else []:
@@ -53,6 +57,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             break
+        check(
+            isinstance(lines[-1], dict) and {"epoch", "step"} <= lines[-1].keys(),
+            f"{path}: line {len(lines)} must have epoch and step, got {text[:60]}; remove the file",
+        )
     return lines
 
 
@@ -64,11 +72,7 @@ def forget_after(folder: Path, epoch: int, step: int = 0) -> None:
         epoch: to go on in.
         step: of the run, to go on with; 0 = the first of that epoch.
     """
-    kept = [
-        line
-        for line in read_metrics(folder)
-        if line["epoch"] < epoch or line.get("step", step) < step
-    ]
+    kept = [line for line in read_metrics(folder) if line["epoch"] < epoch or line["step"] < step]
     text = "".join(json.dumps(line) + "\n" for line in kept)
     write_atomically(folder / METRICS, text.encode())
     for partial in folder.glob(".*.partial"):

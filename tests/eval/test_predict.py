@@ -63,15 +63,29 @@ def test_every_format_gives_the_same_classes(predictor, points, tmp_path):
     head = "VERSION .7\nFIELDS x y z intensity\nSIZE 4 4 4 4\nTYPE F F F F\nCOUNT 1 1 1 1\n"
     head += "WIDTH 300\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS 300\nDATA binary\n"
     (tmp_path / "in" / "d.pcd").write_bytes(head.encode() + points.tobytes())
+    head = "ply\nformat binary_little_endian 1.0\nelement vertex 300\n"
+    head += "".join(f"property float {name}\n" for name in ("x", "y", "z", "intensity"))
+    (tmp_path / "in" / "e.ply").write_bytes(f"{head}end_header\n".encode() + points.tobytes())
     (tmp_path / "in" / "notes.txt").write_text("no scan")
     scans = find_scans(tmp_path / "in")
     speed = predict_files(predictor, scans, tmp_path / "out", None, 0, "cpu")
-    assert (speed.num_scans, speed.num_points) == (4, 1200) and speed.seconds > 0
-    found = [np.load(tmp_path / "out" / f"{name}.npy") for name in "abcd"]
+    assert (speed.num_scans, speed.num_points) == (5, 1500) and speed.seconds > 0
+    found = [np.load(tmp_path / "out" / f"{name}.npy") for name in "abcde"]
     assert all(classes.dtype == np.uint8 and np.array_equal(classes, found[0]) for classes in found)
     expected = class_probabilities(predictor, points, "cpu").argmax(1)
     assert np.array_equal(found[0], expected)
     assert json.loads((tmp_path / "out" / "classes.json").read_text()) == ["car", "bus", "<truck>"]
+
+
+def test_classes_never_replace_a_scan(predictor, points, tmp_path):
+    np.save(tmp_path / "b.npy", points)
+    points.tofile(tmp_path / "a.bin")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for out in (tmp_path, tmp_path / "link"):
+        with pytest.raises(UserError, match=r"without the scans, got .*b.npy, which is one; give"):
+            predict_files(predictor, find_scans(tmp_path), out, None, 0, "cpu")
+    assert np.array_equal(np.load(tmp_path / "b.npy"), points)
+    assert not (tmp_path / "a.npy").exists()
 
 
 def test_a_network_of_normalized_intensity_is_fed_so(predictor, points):

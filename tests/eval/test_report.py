@@ -12,6 +12,7 @@ from eval.report import write_report
 from eval.results import write_result
 from eval.view import Picture, Prediction, confusion_page, curves_page, prediction_page
 from pipeline.errors import UserError
+from tests.eval.test_comparison import NUSCENES
 from tests.eval.test_results import RESULT
 from train.run_folder import append_metrics
 
@@ -55,7 +56,7 @@ def report(tmp_path, scenes=()):
 def test_every_result_has_its_rows_and_nothing_is_loaded_from_elsewhere(tmp_path):
     runs = tmp_path / "runs"
     write_result(runs / "seal-<x>", RESULT)
-    write_result(runs / "random", replace(RESULT, init="random", init_epochs=0, miou=(8.0,)))
+    write_result(runs / "random", replace(RESULT, init="random", init_epochs=0, miou=(8.0,) * 3))
     kitti = replace(
         RESULT, dataset="semantickitti", place="kitti", classes=("road", "pole", "tree")
     )
@@ -76,7 +77,7 @@ def test_every_result_has_its_rows_and_nothing_is_loaded_from_elsewhere(tmp_path
     assert len(scores) == 3
     seal = scores["seal-<x>synthetic-tiny"]  # of the table of every result
     assert seal[2:5] == ["1pct", "seal/slic, 10 epochs", "33.00 \u00b1 3.00"]
-    assert scores["randomsynthetic-tiny"][3:5] == ["random", "8.00"]
+    assert scores["randomsynthetic-tiny"][3:5] == ["random", "8.00 \u00b1 0.00"]
     # classes of each data set head their own table; a class absent for all seeds has a dash
     assert ["run", "car", "bus", "<truck>"] in page.rows
     assert ["run", "road", "pole", "tree"] in page.rows
@@ -135,16 +136,16 @@ def test_pages_of_stage_one_say_what_they_show(tmp_path):
 
 
 def test_published_numbers_are_marked_and_stand_apart(tmp_path):
-    nuscenes = replace(RESULT, dataset="nuscenes", place="nuscenes", protocol="few_shot")
-    write_result(tmp_path / "runs" / "mine", nuscenes)
+    write_result(tmp_path / "runs" / "mine", NUSCENES)
     text = report(tmp_path)
     rows = {row[0]: row for row in reversed(Page(text).rows)}  # the first of a name
     name = "Seal (ResNet-50 teacher, MinkUNet34) (published)"
     assert rows[name][1] == "45.84" and "README benchmark table" in rows[name][2]
-    assert rows["seal/slic, 10 epochs"][1:] == ["33.00 \u00b1 3.00", "mine"]
+    own = "33.00 \u00b1 3.00 (55.33 \u00b1 2.00 as published numbers count)"
+    assert rows["seal/slic, 10 epochs"][1:] == [own, "mine"]
     marked = re.findall(r"<tr class=published><td>([^<]*)", text)
     assert marked and all(cell.endswith("(published)") for cell in marked)
-    assert "ours leave 1 out" in text
+    assert "our number counted their way stands in brackets" in text
 
 
 def test_runs_that_lack_a_field_or_were_split_otherwise_are_refused(tmp_path):
@@ -158,7 +159,7 @@ def test_runs_that_lack_a_field_or_were_split_otherwise_are_refused(tmp_path):
         report(tmp_path)
     path = tmp_path / "runs" / "a" / "robustness" / "x.json"
     path.parent.mkdir()
-    path.write_text('{"protocol": "linear"}')
+    path.write_text('{"name": "x", "protocol": "linear"}')
     (tmp_path / "runs" / "b" / "results" / f"{RESULT.name}.json").unlink()
     with pytest.raises(UserError, match="x.json: must be .* without the field 'dataset'"):
         report(tmp_path)
@@ -173,6 +174,8 @@ def test_a_prediction_of_the_wrong_length_is_refused():
 
 def test_a_page_without_pictures_says_so(tmp_path):
     write_result(tmp_path / "runs" / "a", RESULT)
+    text = report(tmp_path)
+    append_metrics(tmp_path / "runs" / "a", {"epoch": 0, "step": 0, "lr": 0.1})
     text = report(tmp_path)
     for line in ("No pretraining run", "make pictures", "No result on this data set"):
         assert line in text

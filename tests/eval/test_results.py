@@ -81,3 +81,20 @@ def test_another_file_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UserError, match="x.json: must be a result file, got .*; remove it"):
         read_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("miou", []),
+        ("miou", [1.0, "x", 2.0]),
+        ("per_class_iou", None),
+        ("per_class_iou", [[1.0, 2.0, 3.0], [1.0]]),
+        ("confusion", [[1, 2], [3, 4]]),
+    ],
+)
+def test_numbers_of_another_shape_are_one_clear_line(tmp_path, name, value):
+    path = write_result(tmp_path / "run", RESULT)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(UserError, match=f"json: {name} must be .* numbers, got .*; measure that"):
+        read_results(tmp_path)

@@ -1,5 +1,6 @@
 """Which stores and rows are measured; the whole command runs in test_eval_commands.py."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +34,10 @@ def opened(stores):
 def predictor(opened, tmp_path):
     classes = tuple(opened.store("frames").attributes["classes"])
     path = tmp_path / "run" / "results" / f"{RESULT.name}.pt"
-    network = torch.nn.Identity()
-    return Predictor(network, VoxelConfig(), classes, SCALE, replace(RESULT, classes=classes), path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a network")
+    network, result = torch.nn.Identity(), replace(RESULT, classes=classes)
+    return Predictor(network, VoxelConfig(), classes, SCALE, result, path, "native")
 
 
 @pytest.fixture
@@ -64,6 +67,11 @@ def test_every_corruption_on_the_fly_sees_the_same_frames(predictor, opened, mea
     assert found.clean == 100
     assert found.mrr == pytest.approx((50 + 200 / 3) / 2)
     assert read_robustness(tmp_path) == [("run", found)]
+    assert (found.name, found.network_seed, found.engine) == (RESULT.name, 2, "native")
+    assert found.network_hash == hashlib.sha256(b"a network").hexdigest()[:16]
+    assert found.stores == opened.hashes(("frames",)) | {
+        "label_map": opened.taxonomy["label_map_hash"]
+    }
     assert describe(found)[0] == "clean 100.00 % mIoU on 2 frames"
 
 
@@ -94,9 +102,13 @@ def test_levels_that_were_set_are_used_and_recorded(predictor, opened, measured,
 def test_a_file_without_one_corruption_is_refused(predictor, opened, measured, tmp_path):
     _, path = run_robustness(predictor, opened, 1, "cpu")
     content = json.loads(path.read_text())
+    content["miou"]["snow"] = [1.0, None]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"miou.snow must be \[3\] numbers, got \(2,\); measure"):
+        read_robustness(tmp_path)
     del content["miou"]["fog"]
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="three numbers of every corruption, got none of fog"):
+    with pytest.raises(UserError, match="without the field 'fog'; remove it, or measure that run"):
         read_robustness(tmp_path)
 
 
