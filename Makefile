@@ -42,7 +42,7 @@ START = --source $(VFM) --recipe $(RECIPE) --init $(INIT) --seeds $(SEED_LIST) \
 # which measured network: the probe's on all labels, unless SPLIT or PROTOCOL say another
 MEASURED = --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) \
            $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) --protocol $(or $(PROTOCOL),linear) \
-           --split $(if $(filter few_shot,$(PROTOCOL)),$(SPLIT),$(if $(filter command line,$(origin SPLIT)),$(SPLIT),train))
+           --split $(if $(filter few_shot semi_supervised,$(PROTOCOL)),$(SPLIT),$(if $(filter command line,$(origin SPLIT)),$(SPLIT),train))
 
 .PHONY: help env doctor synthetic superpixels stage index check verify inspect import-masks export-masks pictures \
         pretrain sbatch show convert probe fewshot semi table report robustness compare predict view \

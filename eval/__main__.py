@@ -167,8 +167,8 @@ def compare(
 ) -> None:
     """Print every result below the runs beside the published numbers, which are marked."""
     from eval.comparison import compare as side_by_side
-    from eval.matrix import all_results
     from eval.report import comparison_rows
+    from eval.seeds import all_results
     from pipeline.errors import check
 
     results = all_results(runs)
@@ -230,7 +230,7 @@ def predictor_options(command):
         click.option("--run", "run_name", help="Run [<recipe>-<data set>-<source>]."),
         click.option("--source", default="slic", help="Superpixel source, names the default run."),
         click.option("--recipe", default="seal", help="Recipe, names the default run."),
-        click.option("--protocol", default="linear", help="linear or few_shot: how it was made."),
+        click.option("--protocol", default="linear", help="linear, few_shot or semi_supervised."),
         click.option("--split", default="train", help="Labels it was trained on."),
         click.option("--checkpoint", type=Path, help="Another .pt file in results/ of some run."),
     ]
@@ -353,13 +353,16 @@ def _load_measured(
     checkpoint: Path | None,
 ) -> "Predictor":
     from eval.predictor import load_predictor
-    from pipeline.errors import check
+    from pipeline.errors import check, unknown_name
     from train.engines.table import default_engine
     from train.trainer import set_threads
 
     run = runs / (run_name or f"{recipe}-{place}-{source}")
     path = checkpoint or run / "results" / f"{protocol}-{dataset}-{split}.pt"
-    command = "probe" if protocol == "linear" else f"fewshot SPLIT={split}"
+    made_by = {"linear": "probe", "few_shot": "fewshot", "semi_supervised": "semi"}
+    if protocol not in made_by:
+        raise unknown_name("--protocol", protocol, made_by)
+    command = made_by[protocol] + ("" if protocol == "linear" else f" SPLIT={split}")
     check(path.is_file(), f"{path}: checkpoint must exist, got nothing; run 'make {command}' first")
     set_threads()
     predictor = load_predictor(path, engine or default_engine(device))
@@ -385,7 +388,8 @@ def _measure(
     settings: tuple[str, ...],
     split: str,
 ) -> None:
-    from eval.protocol import find_start, parse_seeds, run_protocol
+    from eval.protocol import parse_seeds, run_protocol
+    from eval.start import find_start
     from pipeline.errors import check
     from pipeline.index import find_folder
     from train.engines.table import default_engine

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.results import Result
-from eval.tables.published import Published, published_for
+from eval.tables.published import Published, is_as_published, published_for
 from pipeline.errors import check
-from pipeline.manifest import load_manifest
 
 PUBLISHED = "published"  # what marks other people's numbers
 SAME = (
@@ -89,18 +88,11 @@ def spread(values: tuple[float, ...] | list[float]) -> str:
 
 
 def _published_beside(result: Result) -> tuple[Published, ...]:
-    """Return the paper's numbers for a column, none where it measured on other frames or classes.
-
-    Its data are the first version of a manifest, whole, with the manifest's own classes.
-    """
-    found = published_for(result.dataset, result.protocol, result.split)
-    if not found or result.taxonomy or result.init.endswith("/teacher"):
+    """Return the paper's numbers for a column; none where frames or classes are others."""
+    data = (result.dataset, result.place, result.num_val, result.taxonomy)
+    if result.init.endswith("/teacher") or not is_as_published(*data):
         return ()
-    manifest = load_manifest(result.dataset)
-    version = manifest.versions[0] if manifest.versions else None
-    place = f"{result.dataset}-{version}" if version else result.dataset
-    num_val = manifest.expected_counts(version).get("val", result.num_val)
-    return tuple(found) if (result.place, result.num_val) == (place, num_val) else ()
+    return tuple(published_for(result.dataset, result.protocol, result.split))
 
 
 def _num_train(runs: dict[str, Result]) -> int:

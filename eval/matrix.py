@@ -8,21 +8,22 @@ share nothing but the folder.
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 from eval.probes.table import PROBES
-from eval.protocol import Start, find_start, run_protocol
+from eval.protocol import choose_frames, features_of, run_protocol
 from eval.results import Result, read_result, read_results
+from eval.seeds import TABLE, check_alike
+from eval.start import Start, find_start
 from pipeline.config import differences, override, to_plain
 from pipeline.errors import check
-from pipeline.index import read_index
+from train.downstream import Downstream
 from train.stores import StorePaths, Stores
 from train.trainer import Machine
 
 LINEAR = "lp"  # the column of the linear probe on all labels
 SEMI = "semi-"  # before a split: all other scans take part without labels
-TABLE = "table"
+STAGES = ("frames",)  # that a cell reads
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,25 @@ def run_matrix(
         machine: engine and device.
 
     Raises:
-        UserError: an init that is none, before anything is measured, an empty split, or a cell
-            that was measured with other settings or another checkpoint.
+        UserError: before anything is measured an init that is none or a cell that cannot be
+            measured; or a cell that was measured with other settings, data or weights.
     """
     check(
         bool(matrix.inits and matrix.splits and matrix.seeds),
         f"table: must have inits, splits and seeds, got {matrix.inits}, {matrix.splits}",
     )
-    for place in matrix.places:
-        index = read_index(place / "index.parquet")
-        for cell in replace(matrix, places=(place,)).cells():
-            index.split_mask(cell.labels)  # refuses one that is none
-    number, count = shard
     starts = {init: _start(runs, init, recipe) for init in matrix.inits}
+    for place in matrix.places:
+        stores = Stores(StorePaths(place))
+        for cell in replace(matrix, places=(place,), seeds=(0,), inits=matrix.inits[:1]).cells():
+            config = _config(cell, stores.index.dataset, starts[cell.init], settings)
+            choose_frames(stores, cell.labels, STAGES, config.mean_teacher.is_on)
+    number, count = shard
     for cell in matrix.cells()[number::count]:
         stores = Stores(StorePaths(cell.place, intensity=starts[cell.init].intensity))
         path = cell.result_path(runs, stores.index.dataset)
         if path.exists():
-            _check_as_asked(path, cell, starts[cell.init], settings)
+            _check_as_asked(path, cell, starts[cell.init], settings, stores)
             yield f"{_words(cell)}: done before"
             continue
         result, _ = run_protocol(
@@ -165,12 +167,21 @@ def markdown(matrix: Matrix, runs: Path) -> str:
     return "\n".join(lines)
 
 
-def _check_as_asked(path: Path, cell: Cell, start: Start, settings: tuple[str, ...]) -> None:
+def _config(cell: Cell, dataset: str, start: Start, settings: tuple[str, ...]) -> Downstream:
+    """Return a cell's protocol."""
+    base = PROBES.load(cell.protocol).settings(dataset, start.init == "random", cell.labels)
+    return override(base, settings)
+
+
+def _check_as_asked(
+    path: Path, cell: Cell, start: Start, settings: tuple[str, ...], stores: Stores
+) -> None:
     """Refuse a cell that was measured in another way: it would stand beside the new ones."""
     found = read_result(path)
-    base = PROBES.load(cell.protocol).settings(found.dataset, start.init == "random")
-    asked = {"config": to_plain(override(base, settings)), "voxels": to_plain(start.voxels)}
-    asked |= {"init": start.init, "init_epochs": start.epochs}
+    config = _config(cell, found.dataset, start, settings)
+    asked = {"config": to_plain(config), "voxels": to_plain(start.voxels)}
+    asked |= {"stores": stores.provenance(STAGES), "features": features_of(stores)}
+    asked |= {"init": start.init, "init_epochs": start.epochs, "init_hash": start.hash}
     stands = {name: getattr(found, name) for name in asked}
     other = differences(stands, asked)
     check(
@@ -178,41 +189,6 @@ def _check_as_asked(path: Path, cell: Cell, start: Start, settings: tuple[str, .
         f"{path}: must have been measured as asked for now, got {'; '.join(other)} (then -> now); "
         "give the same --set and weights, or remove it",
     )
-
-
-def all_results(runs: Path) -> list[tuple[str, Result]]:
-    """Return (run, result) of every result below a folder of runs, the table's with all seeds.
-
-    A line of the table, whose seeds lie in folders of their own, becomes one result of the run
-    `table/<init>-<data set>-*`.
-
-    Raises:
-        UserError: a file that is not one of ours, or seeds of one cell that were measured
-            differently.
-    """
-    lines: dict[tuple[str, str], list[Result]] = {}
-    for folder, result in read_results(runs / TABLE):
-        line = f"{TABLE}/{folder.rpartition('-')[0]}-*"
-        lines.setdefault((line, result.name), []).append(result)
-    merged = [(line, _one_result(seeds)) for (line, _), seeds in lines.items()]
-    return [*read_results(runs), *merged]
-
-
-def _one_result(seeds: list[Result]) -> Result:
-    """Return the results of several seeds as one."""
-    _check_alike(seeds)
-    seen = [result.miou_seen for result in seeds]
-    return replace(
-        seeds[-1],
-        miou=_joined(result.miou for result in seeds),
-        miou_seen=None if None in seen else _joined(seen),
-        per_class_iou=_joined(result.per_class_iou for result in seeds),
-        seeds=_joined(result.seeds for result in seeds),
-    )
-
-
-def _joined(parts) -> tuple:
-    return tuple(chain.from_iterable(parts))
 
 
 def _by_cell(runs: Path) -> Iterator[tuple[tuple[str, str, str], Result]]:
@@ -223,21 +199,11 @@ def _by_cell(runs: Path) -> Iterator[tuple[tuple[str, str, str], Result]]:
 def _spread(results: list[Result]) -> str:
     if not results:
         return ""
-    _check_alike(results)
+    check_alike(results)
     values = [result.mean for result in results]
     text = f"{statistics.fmean(values):.2f}"
     spread = f" +- {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{text}{spread} ({len(values)})"
-
-
-def _check_alike(seeds: list[Result]) -> None:
-    for name in ("split_hash", "convention", "init", "init_epochs", "config", "classes"):
-        values = sorted({str(getattr(result, name)) for result in seeds})
-        check(
-            len(values) == 1,
-            f"table: seeds of one cell must share {name}, got {', '.join(values)}; "
-            "remove the older results",
-        )
 
 
 def _start(runs: Path, init: str, recipe: str) -> Start:

@@ -5,45 +5,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from eval.probes.table import PROBES
 from eval.results import NORMALIZED, Result, write_result
+from eval.start import Start, load_network
 from pipeline.config import override, to_plain
 from pipeline.errors import check
 from pipeline.files import sha256
 from pipeline.index import Index
-from train.checkpoint import load_into, save_checkpoint
+from train.checkpoint import save_checkpoint
 from train.downstream import Downstream
 from train.evaluate import Confusions, evaluate
 from train.finetune import train_downstream
 from train.lifted import evaluate_lifted, train_lifted
 from train.metrics import scores
 from train.models.minkunet import MinkUNet
-from train.recipes import Network, Recipe, load_recipe
-from train.rows import choose_rows
-from train.run_folder import CHECKPOINT
+from train.recipes import Network
+from train.rows import choose_labeled, choose_rows
 from train.stores import IntensityScale, Stores
-from train.trainer import Machine, load_teacher, make_network
-from train.voxelize import VoxelConfig
-from train.weights import assignments, read_weights
+from train.trainer import Machine, load_teacher
+from train.weights import assignments
 
 VALIDATION = "val"
 _FEATURES = {"slidr": "intensity", "normalized": NORMALIZED}
 
 
 @dataclass(frozen=True)
-class Start:
-    """What the network starts from."""
+class Frames:
+    """Which frames are trained and measured on, as rows of the index."""
 
-    network: Network
-    voxels: VoxelConfig
-    init: str  # '<recipe>/<source>', 'random' or '<recipe>/teacher'
-    epochs: int = 0  # of pretraining
-    checkpoint: Path | None = None
-    teacher: Recipe | None = None  # the recipe whose image teacher is measured instead
-    intensity: str = "slidr"  # how the checkpoint was fed
+    rows: np.ndarray  # [R], labeled
+    val_rows: np.ndarray  # [R']
+    unlabeled: np.ndarray  # [R''], training frames beside the labeled ones, where they are used
 
 
 @dataclass(frozen=True)
@@ -51,10 +45,8 @@ class _Data:
     """What is trained and measured on."""
 
     stores: Stores
-    rows: np.ndarray  # [R]
-    val_rows: np.ndarray  # [R']
+    frames: Frames
     num_classes: int
-    unlabeled: np.ndarray  # [R''], training frames beside the labeled ones, where they are used
 
 
 @dataclass(frozen=True)
@@ -66,36 +58,6 @@ class _Task:
     config: dict[str, Any]
     seeds: tuple[int, ...]
     stages: tuple[str, ...]
-
-
-def find_start(run: Path, init: str, recipe_name: str, checkpoint: Path | None) -> Start:
-    """Return what a downstream run starts from.
-
-    Args:
-        run: `<runs>/<run>`; its checkpoint is used where none is given.
-        init: 'checkpoint', 'random' or 'teacher'.
-        recipe_name: gives the network of a random start, or the teacher.
-        checkpoint: another checkpoint file: ours, or a published one (see train.weights).
-
-    Raises:
-        UserError: no checkpoint, or not a pretraining's.
-    """
-    if init == "random":
-        recipe = load_recipe(recipe_name)
-        return Start(recipe.network, recipe.voxels, "random")
-    if init == "teacher":
-        recipe = load_recipe(recipe_name)
-        return Start(recipe.network, recipe.voxels, f"{recipe.name}/teacher", teacher=recipe)
-    path = checkpoint or run / CHECKPOINT
-    weights = read_weights(path)
-    return Start(
-        weights.network,
-        weights.voxels,
-        weights.init,
-        weights.epochs,
-        path,
-        intensity=weights.intensity,
-    )
 
 
 def run_protocol(
@@ -127,20 +89,16 @@ def run_protocol(
             validation frames without a labeled point.
     """
     index = stores.index
-    base = PROBES.load(protocol).settings(index.dataset, start.init == "random")
+    base = PROBES.load(protocol).settings(index.dataset, start.init == "random", split)
     config = override(base, settings)
     stages = ("frames", "superpixels", "projections") if start.teacher else ("frames",)
     check(
         not start.teacher or config.freeze,
         f"--init teacher: protocol must be linear, got {protocol}; the teacher is not trained",
     )
-    rows, val_rows = choose_rows(stores, split, stages), choose_rows(stores, VALIDATION, stages)
-    num_classes = len(stores.taxonomy["classes"])
+    frames = choose_frames(stores, split, stages, config.mean_teacher.is_on)
     measure = _measure_teacher if start.teacher else _measure_network
-    unlabeled = rows[:0]
-    if config.mean_teacher.is_on:
-        unlabeled = np.setdiff1d(choose_rows(stores, "train", stages), rows)
-    data = _Data(stores, rows, val_rows, num_classes, unlabeled)
+    data = _Data(stores, frames, len(stores.taxonomy["classes"]))
     measured = [measure(start, data, replace(config, seed=seed), machine) for seed in seeds]
     module, last = measured[-1]
     check(
@@ -153,6 +111,32 @@ def run_protocol(
     if isinstance(module, MinkUNet) and keep_network:
         _save_predictor(run, result, module, start.network, stores.intensity_scale)
     return result, write_result(run, result)
+
+
+def choose_frames(
+    stores: Stores, split: str, stages: tuple[str, ...], with_unlabeled: bool
+) -> Frames:
+    """Return the frames that a protocol trains and is measured on.
+
+    Args:
+        stores: the data set.
+        split: labels to train on; its frames without labels are left out, and counted.
+        stages: stages whose stores must hold each frame.
+        with_unlabeled: also give the other training frames.
+
+    Raises:
+        UserError: a split without usable frames, or no training frame beside the labeled ones.
+    """
+    rows, val_rows = choose_labeled(stores, split, stages), choose_rows(stores, VALIDATION, stages)
+    if not with_unlabeled:
+        return Frames(rows, val_rows, rows[:0])
+    unlabeled = np.setdiff1d(choose_rows(stores, "train", stages), rows)
+    check(
+        len(unlabeled) > 0,
+        "semi-supervised: the training split must hold frames beside the labeled ones, got none; "
+        f"choose a smaller split than '{split}', or 'make fewshot'",
+    )
+    return Frames(rows, val_rows, unlabeled)
 
 
 def _result(
@@ -173,9 +157,10 @@ def _result(
         dataset=stores.index.dataset,
         place=stores.paths.folder.resolve().name,
         split=task.split,
-        split_hash=_hash_frames(stores.index, data.rows),
+        split_hash=_hash_frames(stores.index, data.frames.rows),
         init=start.init,
         init_epochs=start.epochs,
+        init_hash=start.hash,
         miou=tuple(score.miou for score in found),
         miou_seen=None if seen[-1] is None else tuple(scores(m, metric).miou for m in seen),
         per_class_iou=tuple(score.per_class_iou for score in found),
@@ -184,14 +169,14 @@ def _result(
         convention=metric,
         seeds=task.seeds,
         confusion=tuple(tuple(line) for line in last.points.tolist()),
-        num_train=len(data.rows),
-        num_val=len(data.val_rows),
+        num_train=len(data.frames.rows),
+        num_val=len(data.frames.val_rows),
         config=task.config,
         backbone=describe(module),
         engine=engine,
-        features="images" if start.teacher else _FEATURES[stores.paths.intensity],
+        features="images" if start.teacher else features_of(stores),
         voxels=to_plain(start.voxels),
-        stores=stores.hashes(task.stages) | {"label_map": stores.taxonomy["label_map_hash"]},
+        stores=stores.provenance(task.stages),
         taxonomy=stores.paths.taxonomy,
     )
 
@@ -202,9 +187,9 @@ def _measure_network(
     network, grid = load_network(start, machine, config.seed), start.voxels
     stores, num_classes, device = data.stores, data.num_classes, machine.device
     network = train_downstream(
-        network, stores, data.rows, num_classes, grid, config, device, data.unlabeled
+        network, stores, data.frames.rows, num_classes, grid, config, device, data.frames.unlabeled
     )
-    return network, evaluate(network, stores, data.val_rows, num_classes, grid, device)
+    return network, evaluate(network, stores, data.frames.val_rows, num_classes, grid, device)
 
 
 def _measure_teacher(
@@ -212,8 +197,10 @@ def _measure_teacher(
 ) -> tuple[nn.Module, Confusions]:
     teacher, augment = load_teacher(start.teacher)[0].to(machine.device), start.teacher.augment
     stores, num_classes, device = data.stores, data.num_classes, machine.device
-    final = train_lifted(teacher, stores, data.rows, num_classes, augment, config, device)
-    matrix = evaluate_lifted(teacher, final, stores, data.val_rows, num_classes, augment, device)
+    final = train_lifted(teacher, stores, data.frames.rows, num_classes, augment, config, device)
+    matrix = evaluate_lifted(
+        teacher, final, stores, data.frames.val_rows, num_classes, augment, device
+    )
     return teacher.network, Confusions(matrix, matrix)
 
 
@@ -222,13 +209,9 @@ def _hash_frames(index: Index, rows: np.ndarray) -> str:
     return sha256("\n".join(sorted(index.frame_ids[row] for row in rows.tolist())).encode())[:16]
 
 
-def load_network(start: Start, machine: Machine, seed: int) -> MinkUNet:
-    """Return the network of a start; random weights are drawn from the seed."""
-    torch.manual_seed(seed)
-    network = make_network(start.network, machine.engine)
-    if start.checkpoint:
-        load_into(network, read_weights(start.checkpoint).state, str(start.checkpoint))
-    return network
+def features_of(stores: Stores) -> str:
+    """Return what a network sees of every point."""
+    return _FEATURES[stores.paths.intensity]
 
 
 def describe(module: nn.Module) -> str:

@@ -6,12 +6,12 @@ import numpy as np
 
 from eval.charts import SHARES, class_bars, few_shot_curve, in_charts
 from eval.comparison import PUBLISHED, Column, compare, spread
-from eval.matrix import all_results
 from eval.page import document, fit, images, note, sections, table
 from eval.published_page import published_tables
 from eval.results import Result
 from eval.robustness import RobustnessResult, read_robustness
 from eval.robustness_page import robustness_charts, robustness_origin, robustness_tables
+from eval.seeds import all_results
 from eval.view import Picture, confusion_page, curves_page, has_curves
 from pipeline.errors import check
 from pipeline.files import write_atomically

@@ -26,6 +26,7 @@ class Result:
     split_hash: str  # of the frame ids trained on
     init: str  # '<recipe>/<superpixel source>', 'random', or '<recipe>/teacher'
     init_epochs: int  # of pretraining behind the checkpoint; 0 = random
+    init_hash: str  # of the checkpoint's file; '' = none
     miou: tuple[float, ...]  # [seeds]
     miou_seen: tuple[float, ...] | None  # [seeds], over points a camera sees; None = not known
     per_class_iou: tuple[tuple[float | None, ...], ...]  # [seeds][K]; None = absent

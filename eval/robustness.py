@@ -96,24 +96,9 @@ def run_robustness(
     """
     result, stores = predictor.result, as_measured(stores, predictor.result)
     corrupted = corrupted and as_measured(corrupted, result)
-    convention = stores.store("frames").attributes["metric"]
     _check_can_run(predictor, stores, corrupted, settings)
     rows = _choose(stores, VALIDATION, limit)
-
-    network, count, grid = predictor.network, len(predictor.classes), predictor.voxels
-
-    def measure(opened: Stores, rows: np.ndarray, what: str) -> float:
-        found = evaluate(network, opened, rows, count, grid, device, what)
-        return scores(found.points, convention).miou
-
-    clean = measure(stores, rows, "clean")
-    miou: dict[str, list[float]] = {kind: [] for kind in CORRUPTIONS}
-    for kind, severity in itertools.product(CORRUPTIONS, SEVERITIES):
-        if corrupted is None:
-            opened, chosen = CorruptedStores(stores.paths, kind, severity, settings), rows
-        else:
-            opened, chosen = corrupted, _choose(corrupted, f"{kind}-{severity}", limit)
-        miou[kind].append(measure(opened, chosen, f"{kind} {severity}"))
+    clean, miou = _measure(predictor, stores, rows, corrupted, limit, settings, device)
     scored = score_robustness(clean, miou, robustness_baseline())
     found = RobustnessResult(
         name=result.name,
@@ -129,12 +114,12 @@ def run_robustness(
         backbone=result.backbone,
         engine=predictor.engine,
         features=result.features,
-        stores=stores.hashes(("frames",)) | {"label_map": stores.taxonomy["label_map_hash"]},
+        stores=stores.provenance(("frames",)),
         clean=clean,
         miou=miou,
         mce=scored.mce,
         mrr=scored.mrr,
-        convention=convention,
+        convention=stores.store("frames").attributes["metric"],
         num_frames=len(rows),
         rows_hash=sha256(rows.astype("<i8").tobytes())[:16],
         seed=SEED,
@@ -144,6 +129,34 @@ def run_robustness(
     path = predictor.path.parents[1] / FOLDER / f"{result.name}.json"
     write_atomically(path, json.dumps(dataclasses.asdict(found), indent=1).encode())
     return found, path
+
+
+def _measure(
+    predictor: Predictor,
+    stores: Stores,
+    rows: np.ndarray,
+    corrupted: Stores | None,
+    limit: int | None,
+    settings: tuple[str, ...],
+    device: str,
+) -> tuple[float, dict[str, list[float]]]:
+    """Return the mIoU on clean scans, and of each corruption at its three severities."""
+    network, count, grid = predictor.network, len(predictor.classes), predictor.voxels
+    convention = stores.store("frames").attributes["metric"]
+
+    def measure(opened: Stores, rows: np.ndarray, what: str) -> float:
+        found = evaluate(network, opened, rows, count, grid, device, what)
+        return scores(found.points, convention).miou
+
+    clean = measure(stores, rows, "clean")
+    miou: dict[str, list[float]] = {kind: [] for kind in CORRUPTIONS}
+    for kind, severity in itertools.product(CORRUPTIONS, SEVERITIES):
+        if corrupted is None:
+            opened, chosen = CorruptedStores(stores.paths, kind, severity, settings), rows
+        else:
+            opened, chosen = corrupted, _choose(corrupted, f"{kind}-{severity}", limit)
+        miou[kind].append(measure(opened, chosen, f"{kind} {severity}"))
+    return clean, miou
 
 
 def hash_network(checkpoint: Path) -> str:

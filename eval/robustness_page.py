@@ -13,9 +13,8 @@ from eval.comparison import PUBLISHED
 from eval.corruptions.table import CORRUPTIONS
 from eval.page import note, table
 from eval.robustness import RobustnessResult, hash_network
-from eval.tables.published import PublishedRobustness, published_robustness
+from eval.tables.published import PublishedRobustness, is_as_published, published_robustness
 from eval.view import Picture
-from pipeline.manifest import load_manifest
 
 Found = list[tuple[str, RobustnessResult]]  # (run, result)
 
@@ -44,7 +43,8 @@ def robustness_tables(runs: Path, found: Found) -> list[str]:
                 "mCE is against Robo3D's MinkUNet18 on nuScenes-C. Scans corrupted on the fly are "
                 "made from the published formulas; they are not the released ones."
             )
-        if _as_published(first):
+        data = (first.dataset, first.place, first.num_frames, first.taxonomy)
+        if first.dataset == "nuscenes" and is_as_published(*data) and not first.settings:
             rows += [_published_row(row) for row in published_robustness()]
         head = ["run", "clean", "mCE", "mRR", *kinds, "source"]
         shown = table(head, rows, "dense", tuple(range(num_ours, len(rows))))
@@ -85,16 +85,6 @@ def _title(first: RobustnessResult) -> str:
     classes = f", classes {first.taxonomy}" if first.taxonomy else ""
     levels = f", {', '.join(first.settings)}" if first.settings else ""
     return f"{first.place}{classes}: {first.num_frames} frames, {first.corrupted}{levels}"
-
-
-def _as_published(first: RobustnessResult) -> bool:
-    """Return whether all validation frames were measured with the published levels and classes."""
-    if first.dataset != "nuscenes" or first.taxonomy or first.settings:
-        return False
-    manifest = load_manifest(first.dataset)
-    version = manifest.versions[0]
-    whole = manifest.expected_counts(version)["val"]
-    return (first.place, first.num_frames) == (f"{first.dataset}-{version}", whole)
 
 
 def _row(runs: Path, run: str, found: RobustnessResult) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from eval.protocol import find_start, load_network
+from eval.start import find_start, load_network
 from eval.view import RANGE_M, point_outputs, render
 from train.stores import Stores
 from train.trainer import Machine

@@ -29,6 +29,25 @@ def choose_rows(stores: Stores, split: str, stages: tuple[str, ...]) -> np.ndarr
     return _without(stores, rows, stores.left_out(rows, stages))
 
 
+def choose_labeled(stores: Stores, split: str, stages: tuple[str, ...]) -> np.ndarray:
+    """Return the rows [R] int64 of a split that all stages hold and that have labels.
+
+    Raises:
+        UserError: as `choose_rows`, or no frame has labels.
+    """
+    rows = choose_rows(stores, split, stages)
+    labeled = rows[stores.has_labels()[rows]]
+    check(
+        len(labeled) > 0,
+        f"{stores.paths.folder}: split '{split}' must have labels, got {len(rows)} frames without "
+        "any; choose another split",
+    )
+    if len(labeled) < len(rows):
+        missing = len(rows) - len(labeled)
+        print(f"{missing} of {len(rows)} frames left out: no labels", file=sys.stderr)
+    return labeled
+
+
 def choose_pairs(
     stores: Stores, split: str, stages: tuple[str, ...], with_successors: bool
 ) -> np.ndarray:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import check
 from pipeline.progress import Progress
 from train.augment import augment_cloud
 from train.batch import join_cells, make_cloud
@@ -59,15 +58,10 @@ def train_semi_supervised(
         task: frames and protocol; an epoch is as many labeled scans as there are.
 
     Raises:
-        UserError: no unlabeled frame, or a loss that is not finite.
+        UserError: a loss that is not finite.
 
     Source: Kong et al., CVPR 2023 (LaserMix), mean teacher after Tarvainen and Valpola, 2017.
     """
-    check(
-        len(task.unlabeled) > 0,
-        "semi-supervised: the training split must hold frames beside the labeled ones, got none; "
-        "choose a smaller label split, or 'make fewshot'",
-    )
     config = task.config
     teacher = copy.deepcopy(network).eval().requires_grad_(False)
     progress = Progress("semi-supervised", config.epochs * len(task.labeled))

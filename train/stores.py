@@ -116,6 +116,10 @@ class Stores:
         cameras = pc.list_flatten(self.index.table["cameras"])  # F x C, absent cameras null
         return np.asarray(cameras.is_valid()).reshape(len(self.index), -1).any(axis=1)
 
+    def has_labels(self) -> np.ndarray:
+        """Return which frames have labels [F] bool, from the index."""
+        return np.asarray(self.index.table["label_path"].is_valid())
+
     def _check_index(self, store: Store, rows: np.ndarray) -> None:
         """Check that the blocks of these rows were made from this index."""
         for block in np.unique(rows // store.header.frames_per_block).tolist():
@@ -136,6 +140,10 @@ class Stores:
         return {
             self.paths.path(stage).name: self.store(stage).header.config_hash for stage in stages
         }
+
+    def provenance(self, stages: tuple[str, ...]) -> dict[str, str]:
+        """Return the stores' hashes and that of the classes, recorded with results."""
+        return self.hashes(stages) | {"label_map": self.taxonomy["label_map_hash"]}
 
     def points(self, row: int) -> np.ndarray:
         """Return a frame's points [N, 4] float32: x, y, z in m, intensity as networks take it."""

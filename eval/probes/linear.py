@@ -3,12 +3,13 @@
 from train.downstream import Downstream
 
 
-def settings(dataset: str, is_random: bool) -> Downstream:
+def settings(dataset: str, is_random: bool, split: str) -> Downstream:
     """Return the protocol of method.md 5.2; a short one with kept features for the city.
 
     Args:
         dataset: name of the data set.
         is_random: a random network gets the same rate (nothing of the trunk trains).
+        split: labels to train on; the same for all.
     """
     if dataset == "synthetic":
         # of 0.05, 0.2, 0.5 and 2 the best for random, pretrained and image features alike

@@ -10,11 +10,12 @@ from train.downstream import Downstream, MeanTeacher
 ON = MeanTeacher(mix_weight=1.0, consistency_weight=250.0)
 
 
-def settings(dataset: str, is_random: bool) -> Downstream:
+def settings(dataset: str, is_random: bool, split: str) -> Downstream:
     """Return the fine-tuning protocol with the mean teacher on.
 
     Args:
         dataset: name of the data set.
         is_random: a random network trains at one rate.
+        split: labels to train on.
     """
-    return replace(finetuning(dataset, is_random), mean_teacher=ON)
+    return replace(finetuning(dataset, is_random, split), mean_teacher=ON)

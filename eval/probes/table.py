@@ -1,6 +1,6 @@
 """The downstream protocols by name.
 
-A protocol module has `settings(dataset, is_random) -> train.downstream.Downstream`.
+A protocol module has `settings(dataset, is_random, split) -> train.downstream.Downstream`.
 """
 
 from pipeline.tables import Table

@@ -24,19 +24,30 @@ SPLITS = {
     "fine-tune full": "full",
     "fine-tune 100%": "full",
 }
-DATASETS = {
-    "nuscenes": "nuScenes",
-    "semantickitti": "SemanticKITTI",
-    "waymo": "Waymo Open",
-    "synth4d": "Synth4D",
-    "scribblekitti": "ScribbleKITTI",
-    "rellis3d": "RELLIS-3D",
-    "semanticposs": "SemanticPOSS",
-    "semanticstf": "SemanticSTF",
-    "synlidar": "SynLiDAR",
-    "daps3d": "DAPS-3D",
-}
 ROBUSTNESS_PROTOCOLS = {"LP": "linear", "100% fine-tune": "few_shot"}
+
+
+@dataclass(frozen=True)
+class Data:
+    """What published numbers were measured on, in our terms."""
+
+    name: str  # as printed
+    place: str  # folder of our stores for it
+    num_val: int | None  # frames; None = not known for sure
+
+
+DATA = {
+    "nuscenes": Data("nuScenes", "nuscenes-v1.0-trainval", 6019),
+    "semantickitti": Data("SemanticKITTI", "semantickitti", 4071),
+    "waymo": Data("Waymo Open", "waymo-top", None),
+    "synth4d": Data("Synth4D", "synth4d-nuscenes_synth", None),
+    "scribblekitti": Data("ScribbleKITTI", "scribblekitti", 4071),
+    "rellis3d": Data("RELLIS-3D", "rellis3d-os1", None),
+    "semanticposs": Data("SemanticPOSS", "semanticposs", None),
+    "semanticstf": Data("SemanticSTF", "semanticstf", None),
+    "synlidar": Data("SynLiDAR", "synlidar", None),
+    "daps3d": Data("DAPS-3D", "daps3d-daps-2", 109),
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,21 @@ def read_published() -> tuple[Published, ...]:
         )
 
 
+def is_as_published(dataset: str, place: str, num_val: int, taxonomy: str) -> bool:
+    """Return whether we measured on the data, whole, and the classes that published numbers have.
+
+    Args:
+        dataset: our name.
+        place: folder of the stores.
+        num_val: validation frames.
+        taxonomy: '' = the data set's own classes.
+    """
+    data = DATA.get(dataset)
+    if data is None or taxonomy or place != data.place:
+        return False
+    return data.num_val in (None, num_val)
+
+
 def published_for(dataset: str, protocol: str, split: str) -> list[Published]:
     """Return the paper's own numbers for one of our cells, in the order of its tables.
 
@@ -87,7 +113,8 @@ def published_for(dataset: str, protocol: str, split: str) -> list[Published]:
     return [
         row
         for row in read_published()
-        if row.dataset == DATASETS.get(dataset)
+        if dataset in DATA
+        and row.dataset == DATA[dataset].name
         and row.protocol in wanted
         and row.metric == "mIoU"
         and row.source.startswith("README")

@@ -1,13 +1,15 @@
 """The matrix of a table on the tiny city, and the table from made-up results."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from eval.__main__ import main
-from eval.matrix import Matrix, all_results, markdown, parse_shard
+from eval.matrix import Matrix, markdown, parse_shard
 from eval.results import write_result
+from eval.seeds import all_results
 from pipeline.errors import UserError
 from tests.eval.test_results import RESULT
 from tests.train.small_runs import FOLDER
@@ -18,6 +20,11 @@ SHORT = ("--set", "epochs=1", "--set", "batch_size=4")
 def matrix(**changes):
     whole = Matrix((Path("a/x"), Path("a/y")), ("random", "seal"), ("lp", "1pct"), (0, 1))
     return replace(whole, **changes)
+
+
+def _change(folder, name, value):
+    (path,) = folder.iterdir()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
 
 
 def test_every_combination_once_and_a_whole_table_first():
@@ -81,8 +88,11 @@ def test_cells_are_measured_once_and_shards_meet_in_one_table(stores, tmp_path, 
     printed = here(main, *words, "--print")
     assert printed.out == second.out and "seed" not in printed.err
 
+    _change(tmp_path / "runs" / "table" / f"random-{FOLDER}-0" / "results", "init_hash", "other")
+    other = here(main, *words)
+    assert other.code == 2 and "init_hash: other ->  (then -> now)" in other.error()
     other = here(main, *words, "--set", "lr=0.3")
-    assert other.code == 2 and "config.lr: 0.05 -> 0.3 (then -> now)" in other.error()
+    assert other.code == 2 and "config.lr: 0.05 -> 0.3" in other.error()
 
 
 def test_seeds_of_a_line_are_one_result_of_the_report(tmp_path):
@@ -108,6 +118,7 @@ def test_seeds_of_a_line_are_one_result_of_the_report(tmp_path):
         (["--shard", "2/2"], "--shard: must be i/n with 0 <= i < n, got '2/2'"),
         (["--inits", "random,seel"], "checkpoint must exist, got nothing"),
         (["--splits", "1pc"], "did you mean '1pct'"),
+        (["--splits", "1pct,semi-full"], "must hold frames beside the labeled ones, got none"),
         (["--splits", ","], "table: must have inits, splits and seeds"),
         (["--set", "epoch=1"], "did you mean 'epochs'"),
         (["--dataset", "synthetic,synthetic"], "must name each data set once"),

@@ -15,6 +15,7 @@ RESULT = Result(
     split_hash="0123456789abcdef",
     init="seal/slic",
     init_epochs=10,
+    init_hash="00112233",
     miou=(30.0, 33.0, 36.0),
     miou_seen=(31.0, 33.0, 35.0),
     per_class_iou=((60.0, float("nan"), 0.0), (66.0, None, 0.0), (72.0, float("nan"), 0.0)),

@@ -65,11 +65,6 @@ def test_unlabeled_scans_change_the_result_and_their_labels_are_never_read(store
     assert torch.equal(again.final.kernel, kernels[1])
 
 
-def test_without_unlabeled_scans_there_is_one_clear_line(stores):
-    with pytest.raises(UserError, match="must hold frames beside the labeled ones, got none"):
-        trained(stores, np.zeros(0, np.int64), mix_weight=1.0)
-
-
 def test_a_linear_probe_has_no_mean_teacher():
     with pytest.raises(UserError, match="mean_teacher: must be off where only the last layer"):
         Downstream(mean_teacher=MeanTeacher(mix_weight=1.0))

@@ -13,7 +13,7 @@ from pipeline.manifest import load_manifest
 from pipeline.marker import checked_json, read_marker
 from pipeline.store import open_store
 from tests.train.small_runs import FOLDER, paths_of
-from train.rows import choose_pairs, choose_rows
+from train.rows import choose_labeled, choose_pairs, choose_rows
 from train.stores import StorePaths, Stores
 
 ALL = ("frames", "superpixels", "projections", "segments")
@@ -241,3 +241,17 @@ def test_a_taxonomy_maps_the_same_raw_ids():
         UserError, match=r"taxonomy: unknown name 'native'; did you mean 'native_22'"
     ):
         stores.labels(0)
+
+
+def test_frames_without_labels_are_left_out_and_counted(stores, capsys, monkeypatch):
+    opened = Stores(paths_of(stores))
+    assert opened.has_labels().all()
+    assert choose_labeled(opened, "train", ("frames",)).tolist() == [0, 1, 2, 3]
+    assert capsys.readouterr().err == ""
+    known = np.arange(len(opened.index)) % 2 == 0
+    monkeypatch.setattr(Stores, "has_labels", lambda self: known)
+    assert choose_labeled(opened, "train", ("frames",)).tolist() == [0, 2]
+    assert capsys.readouterr().err == "2 of 4 frames left out: no labels\n"
+    monkeypatch.setattr(Stores, "has_labels", lambda self: known & False)
+    with pytest.raises(UserError, match="split 'train' must have labels, got 4 frames without any"):
+        choose_labeled(opened, "train", ("frames",))

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.errors import check
 from train.contrast import Term, check_temperature, info_nce_to, nothing
 from train.encoded import Encoded
 from train.pooling import compact_ids, segment_mean
@@ -24,12 +25,17 @@ class Config:
     pooling: Literal["mean", "max"] = "mean"  # the recalled text says max, the summary mean
     kind: Literal["contrast", "cosine"] = "contrast"  # cosine: 1 - cos(point, own segment) alone
     stop_gradient: bool = False  # of the pooled feature
-    both_frames: bool = False  # at t+n too, averaged
+    both_frames: bool = False  # at t+n too, averaged over the frames that have clusters
     segments: Literal["clusters", "superpoints"] = "clusters"  # geometric, or by superpixel
 
     def __post_init__(self) -> None:
-        """Refuse a softmax without temperature."""
+        """Refuse a softmax without temperature, and superpoints where there are none."""
         check_temperature("point_to_segment", self.temperature)
+        check(
+            not (self.both_frames and self.segments == "superpoints"),
+            "point_to_segment: segments must be clusters where both_frames is on, got superpoints; "
+            "superpoints exist at t alone",
+        )
 
 
 def reads(config: Config) -> frozenset[str]:
@@ -52,7 +58,8 @@ def of_batch(encoded: Encoded, config: Config) -> Term:
         loss(points, clouds.rows, clouds.segment, len(batch.segment_sample), config)
         for points, clouds in list(zip(encoded.points, batch.frames, strict=True))[:num_frames]
     ]
-    value = torch.stack([term.value for term in terms]).mean()
+    counted = [term for term in terms if term.num_contrasted] or terms
+    value = torch.stack([term.value for term in counted]).mean()
     return Term(value, sum(term.num_contrasted for term in terms))
 
 

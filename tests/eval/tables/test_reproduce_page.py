@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from eval.tables.published import DATASETS, LINEAR, SPLITS, read_published
+from eval.tables.published import DATA, LINEAR, SPLITS, read_published
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/reproduce.md").read_text()
@@ -37,7 +37,7 @@ def test_every_number_is_the_published_one():
         printed = {
             row.value
             for row in read_published()
-            if row.dataset == DATASETS[dataset]
+            if row.dataset == DATA[dataset].name
             and row.protocol in names
             and row.method.split(" (")[0] == method
             and row.source.startswith("README")
@@ -66,7 +66,7 @@ def test_every_cell_of_the_papers_tables_has_its_command():
     names = {ours: {n for n, split in SPLITS.items() if split == ours} for ours in SPLITS.values()}
     names["lp"] = {LINEAR}
     on_page = {
-        (DATASETS[dataset], name) for _, dataset, split, _ in rows() for name in names[split]
+        (DATA[dataset].name, name) for _, dataset, split, _ in rows() for name in names[split]
     }
     assert paper <= on_page
 

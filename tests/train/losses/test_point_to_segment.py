@@ -1,10 +1,12 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from train.losses.point_to_segment import Config, loss
+from pipeline.errors import UserError
+from train.losses.point_to_segment import Config, loss, of_batch
 
 
 def twin(features, rows, segment, temperature):
@@ -123,3 +125,25 @@ def test_the_pooled_feature_learns_unless_stopped(kind, pooling):
     assert same == value
     # the mean direction is where the sum of cosines is stationary, so only there nothing changes
     assert torch.allclose(grad, less, atol=1e-6) == ((kind, pooling) == ("cosine", "mean"))
+
+
+def test_both_frames_are_averaged_where_both_have_clusters():
+    generator = torch.Generator().manual_seed(0)
+    points = [F.normalize(torch.randn(30, 5, generator=generator), dim=1) for _ in range(2)]
+    rows, segment = torch.arange(30), torch.arange(30) % 4
+    full, empty = (SimpleNamespace(rows=rows[:n], segment=segment[:n]) for n in (30, 0))
+    alone = [loss(each, rows, segment, 4, Config()).value.item() for each in points]
+
+    def value(later, **settings):
+        batch = SimpleNamespace(frames=[full, later], segment_sample=torch.zeros(4))
+        return of_batch(SimpleNamespace(batch=batch, points=points), Config(**settings))
+
+    assert value(full).value.item() == pytest.approx(alone[0])
+    both = value(full, both_frames=True)
+    assert both.value.item() == pytest.approx(sum(alone) / 2) and both.num_contrasted == 8
+    assert value(empty, both_frames=True).value.item() == pytest.approx(alone[0])
+
+
+def test_superpoints_have_no_second_frame():
+    with pytest.raises(UserError, match="segments must be clusters where both_frames is on"):
+        Config(both_frames=True, segments="superpoints")
