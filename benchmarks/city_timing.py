@@ -14,6 +14,7 @@ Validation looks at points alone, so the numbers tell what was learned, not what
 """
 
 import argparse
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from eval.results import read_result
 from eval.robustness import read_robustness
 from pipeline.errors import check
 from pipeline.index import find_folder
-from pipeline.store import open_store
+from train.stores import StorePaths, Stores
 
 AS_IT_IS = "as it is"
 SHIFTS = {
@@ -42,6 +43,7 @@ LOSSES = {  # name -> cell of city_gain
     "Seal, all three": "seal-slic",
 }
 RESULT = "linear-synthetic-train.json"
+SEGMENTS = "segments.zarr"
 
 
 @dataclass(frozen=True)
@@ -95,19 +97,23 @@ def prepare(places: Places) -> Iterator[Step]:
 
 
 def check_segments(places: Places) -> None:
-    """Refuse cities whose segments were made by different versions of the stage.
+    """Refuse cities whose segments, or those of a run on them, were made in different ways.
 
     Raises:
         UserError: they differ, or a store is missing.
     """
-    versions = {}
+    made = {}
     for shift in SHIFTS:
         folder = find_folder(places.stores_of(shift), "synthetic", places.version)
-        versions[shift] = open_store(folder / "segments.zarr").header.stage_version
+        made[shift] = Stores(StorePaths(folder)).hashes(("segments",))[SEGMENTS]
+        for cell in (each for each in cells() if each.shift == shift):
+            path = places.runs_of(shift) / cell.run / "config.json"
+            stores = json.loads(path.read_text())["stores"] if path.exists() else {}
+            made |= {str(path.parent): stores[SEGMENTS]} if SEGMENTS in stores else {}
     check(
-        len(set(versions.values())) == 1,
-        f"{places.stores}: segments of all cities must be of one version, got {versions}; "
-        "make them again, and what was pretrained on them",
+        len(set(made.values())) == 1,
+        f"{places.stores}: segments of all cities and of the runs on them must be made alike, got "
+        f"{made}; make them again, and what was pretrained on them",
     )
 
 

@@ -380,7 +380,7 @@ def purity(
 def _show_plan(wish: Wish, place: "Place", index, where: "Where", device: str) -> None:
     """Say what is done, what is to do and what that takes; a SLURM job's script on stdout."""
     from pipeline import plan
-    from pipeline.stage import prepare
+    from pipeline.stage import block_frames, prepare
 
     num_workers = where.workers
     if where.kind == "slurm":
@@ -393,8 +393,11 @@ def _show_plan(wish: Wish, place: "Place", index, where: "Where", device: str) -
             name, wish.source, place, index, wish.settings, wish.rebuild, device, dry_run=True
         )
         if store is None:
-            text = plan.estimate_new(job.arrays, len(wish.rows))
-            text += f"; {_trial_rate(job, index, wish.rows, len(wish.rows), num_workers)}"
+            size = block_frames(job.stage, job.arrays)
+            blocks = plan.blocks_of(wish.rows, size, wish.shard)
+            num_frames = plan.count_frames(blocks, size, len(index))
+            text = plan.estimate_new(job.arrays, num_frames)
+            text += f"; {_trial_rate(job, index, wish.rows, num_frames, num_workers)}"
             click.echo(f"{job.store_path}: {text}", err=True)
             continue
         blocks = plan.choose_blocks(store, index, wish.rows, wish.shard)

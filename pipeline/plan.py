@@ -37,15 +37,23 @@ def choose_blocks(
     store: Store, index: Index, rows: np.ndarray, shard: tuple[int, int] = (0, 1)
 ) -> list[int]:
     """Return the blocks that hold a chosen row, in order, those of shard i of n only."""
-    size = store.header.frames_per_block
-    blocks = sorted({int(row) // size for row in rows})
     check(
-        bool(blocks),
+        len(rows) > 0,
         f"{store.header.dataset}: at least one frame must be chosen, got none of {len(index)}; "
         "check --scenes and --limit",
     )
+    return blocks_of(rows, store.header.frames_per_block, shard)
+
+
+def blocks_of(rows: np.ndarray, size: int, shard: tuple[int, int] = (0, 1)) -> list[int]:
+    """Return the blocks of `size` frames that hold a row, in order, those of shard i of n only."""
     number, count = shard
-    return [block for block in blocks if block % count == number]
+    return [b for b in sorted({int(row) // size for row in rows}) if b % count == number]
+
+
+def count_frames(blocks: Sequence[int], size: int, num_frames: int) -> int:
+    """Return the frames of blocks of `size`; the last block of the data set may have fewer."""
+    return sum(min(size, num_frames - block * size) for block in blocks)
 
 
 def plan(

@@ -10,8 +10,8 @@ import numpy as np
 class Segmentation:
     """Superpixels of one native image.
 
-    Ids of a source of ours run 1..S without gaps; imported ones keep the numbers of their file,
-    so that an export gives the file back, and may have gaps.
+    Ids begin at 1. They have gaps where SAM painted a mask over entirely, and where imported ones
+    keep the numbers of their file, so that an export gives the file back.
     """
 
     ids: np.ndarray  # [H, W] uint16, 0 = none

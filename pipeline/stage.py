@@ -18,7 +18,7 @@ from pipeline.index import Index
 from pipeline.job import Job, Limits
 from pipeline.making import larger, open_or_create, open_same
 from pipeline.manifest import Manifest
-from pipeline.schema import Capacity
+from pipeline.schema import ArraySpec, Capacity
 from pipeline.store import Header, Store, open_store
 from pipeline.superpixels.table import SOURCES
 from pipeline.taxonomy import Taxonomy
@@ -109,7 +109,7 @@ def prepare(
     Raises:
         UserError: unknown stage, source or key, or a store of other settings.
     """
-    path, stage = place.folder / store_name(name, source), STAGES[name.stage]
+    path = place.folder / store_name(name, source)
     size = _room(path, index)
     check_label(source, source.partition("@")[2])
     if reason := why_not(name.stage, index):
@@ -124,7 +124,7 @@ def prepare(
         config=stored,
         config_hash=config_hash(stored),
         capacity=size,
-        frames_per_block=_block_frames(stage.frames_per_block, arrays),
+        frames_per_block=block_frames(name.stage, arrays),
     )
     attributes = _attributes(name.stage, place.manifest, index)
     if dry_run:
@@ -247,8 +247,9 @@ def _plain(taxonomy: Taxonomy) -> dict[str, Any]:
     }
 
 
-def _block_frames(wanted: int, arrays: list) -> int:
-    """Return frames per block: the wanted number, halved until no slice passes 256 MB."""
+def block_frames(stage: str, arrays: Sequence[ArraySpec]) -> int:
+    """Return a stage's frames per block: what it wants, halved until no slice passes 256 MB."""
+    wanted = STAGES[stage].frames_per_block
     largest = max(_frame_bytes(spec) for spec in arrays)
     while wanted > 1 and wanted * largest > SLICE_BYTES:
         wanted //= 2

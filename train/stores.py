@@ -136,10 +136,12 @@ class Stores:
             )
 
     def hashes(self, stages: tuple[str, ...]) -> dict[str, str]:
-        """Return each store's config hash, recorded with runs and results."""
-        return {
-            self.paths.path(stage).name: self.store(stage).header.config_hash for stage in stages
-        }
+        """Return each store's config hash and its stage's version, recorded with runs and results.
+
+        Another version of a stage gives other ids for the same config.
+        """
+        headers = {self.paths.path(stage).name: self.store(stage).header for stage in stages}
+        return {name: f"{h.config_hash}-v{h.stage_version}" for name, h in headers.items()}
 
     def provenance(self, stages: tuple[str, ...]) -> dict[str, str]:
         """Return the stores' hashes and that of the classes, recorded with results."""

@@ -7,7 +7,7 @@ import numpy as np
 from eval.scan import Scan
 
 JITTER = np.array([0.1, 0.1, 0.05])  # of sigma, along x, y, z
-CLIP = 3.0  # standard deviations
+CLIP = 3.0  # of sigma, 30 to 60 standard deviations of the jitter: as published, it never acts
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def corrupt(scan: Scan, config: Config, rng: np.random.Generator) -> Scan:
     Source: method.md 6.4, 1 (Robo3D, from its description).
     """
     offset = rng.standard_normal(3)
-    jitter = np.clip(rng.standard_normal((len(scan.points), 3)), -CLIP, CLIP) * JITTER
+    jitter = np.clip(rng.standard_normal((len(scan.points), 3)) * JITTER, -CLIP, CLIP)
     points = scan.points.copy()
     points[:, :3] += (config.sigma_m * (offset + jitter)).astype(np.float32)
     return Scan(points, scan.ring, scan.labels)

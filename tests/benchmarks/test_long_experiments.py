@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,12 +13,15 @@ from eval.results import write_result
 from pipeline.__main__ import main as pipeline_main
 from pipeline.config import override, to_plain
 from pipeline.errors import UserError
+from pipeline.files import write_atomically
 from tests.eval.test_results import RESULT
 from train.__main__ import main as train_main
 from train.recipes import load_recipe
+from train.stores import Stores
 
 PROGRAMS = {"pipeline": pipeline_main, "train": train_main, "eval": eval_main}
 WORK = Path("work")
+ONE_SEED = replace(RESULT, seeds=(0,), per_class_iou=RESULT.per_class_iou[:1])
 
 
 def parsed(command):
@@ -46,7 +48,8 @@ def test_every_command_and_setting_exists(module):
             override(load_recipe(options["recipe"]), options["settings"])
         elif step.command[1] in ("probe", "fewshot"):
             protocol = {"probe": "linear", "fewshot": "few_shot"}[step.command[1]]
-            override(PROBES.load(protocol).settings("synthetic", False), options["settings"])
+            base = PROBES.load(protocol).settings("synthetic", False, "1pct")
+            override(base, options["settings"])
 
 
 def test_timing_compares_equal_steps_with_and_without_the_temporal_losses():
@@ -76,18 +79,22 @@ def test_timing_moves_the_cameras_and_takes_the_city_as_it_is_from_the_first_com
         assert parsed(robustness.command)["runs"] == options["runs"]
 
 
-def test_timing_refuses_segments_of_two_versions(monkeypatch):
-    places = city_timing.Places(work=WORK)
-    versions = {places.stores_of(shift): 2 for shift in city_timing.SHIFTS}
+def test_timing_refuses_segments_that_were_not_made_alike(monkeypatch, tmp_path):
+    places = city_timing.Places(work=WORK, pretrained=tmp_path)
+    made = {places.stores_of(shift): "aa-v2" for shift in city_timing.SHIFTS}
     monkeypatch.setattr(city_timing, "find_folder", lambda stores, *_: stores)
     monkeypatch.setattr(
-        city_timing,
-        "open_store",
-        lambda path: SimpleNamespace(header=SimpleNamespace(stage_version=versions[path.parent])),
+        Stores, "hashes", lambda self, stages: {"segments.zarr": made[self.paths.folder]}
     )
+    run = tmp_path / "seal-slic-1" / "config.json"
+    write_atomically(run, b'{"stores": {"segments.zarr": "aa-v2"}}')
     city_timing.check_segments(places)
-    versions[places.stores] = 1
-    with pytest.raises(UserError, match="must be of one version, got {'as it is': 1, '100 ms"):
+    write_atomically(run, b'{"stores": {"segments.zarr": "aa-v1"}}')
+    with pytest.raises(UserError, match="must be made alike, got .*seal-slic-1': 'aa-v1'"):
+        city_timing.check_segments(places)
+    run.unlink()
+    made[places.stores] = "aa-v1"
+    with pytest.raises(UserError, match="must be made alike, got {'as it is': 'aa-v1', '100 ms"):
         city_timing.check_segments(places)
 
 
@@ -131,7 +138,7 @@ def test_tables_from_results(tmp_path):
     """10 and 12 percent: mean 11.0, sample deviation 1.4."""
     places = city_timing.Places(work=tmp_path / "timing", pretrained=tmp_path / "gain")
     for seed, miou in ((0, 10.0), (1, 12.0)):
-        result = replace(RESULT, split="train", miou=(miou,), seeds=(seed,))
+        result = replace(ONE_SEED, split="train", miou=(miou,), seeds=(seed,))
         write_result(tmp_path / city_transfer.Cell("SLidR", seed).run, result)
         cell = city_timing.Cell("100 ms late", "L_vfm + L_tmp", seed)
         write_result(places.runs_of(cell.shift) / cell.run, result)
@@ -146,11 +153,12 @@ def test_labels_are_few_to_all_from_every_start_and_the_table_counts_missing_see
     assert len(steps) == len({step.done for step in steps}) == 3 * 2 * 5
     for step in steps:
         options = parsed(step.command)
-        override(PROBES.load("few_shot").settings("synthetic", False), options["settings"])
+        base = PROBES.load("few_shot").settings("synthetic", False, options["split"])
+        override(base, options["settings"])
         assert (options["init"] == "random") == (options["checkpoint"] is None)
         folder = step.done.parents[1]
         assert folder.name == options["run_name"] and step.done.stem.endswith(options["split"])
     for seed in (0, 1):
-        result = replace(RESULT, protocol="few_shot", split="1pct", miou=(20.0 + seed,))
+        result = replace(ONE_SEED, protocol="few_shot", split="1pct", miou=(20.0 + seed,))
         write_result(tmp_path / f"random-{seed}", result)
     assert "20.5 +- 0.7 (2) |" in city_labels.table(places).splitlines()[2]

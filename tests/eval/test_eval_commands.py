@@ -179,7 +179,7 @@ def test_another_checkpoint_needs_a_run_of_its_own(evaluate, runs):
         ("probe", ["--dataset", "waymo"], "make superpixels DATASET=waymo"),
         ("robustness", [], "checkpoint must exist, got nothing; run 'make probe' first"),
         ("view", ["--protocol", "few_shot", "--split", "5pct"], "run 'make fewshot SPLIT=5pct'"),
-        ("view", ["--protocol", "semi_supervised", "--split", "1pct"], "run 'make semi SPLIT=1pct'"),
+        ("view", ["--protocol", "semi_supervised", "--split", "1pct"], "make semi SPLIT=1pct"),
         ("view", ["--protocol", "lineer"], "did you mean 'linear'"),
         ("report", ["--runs", "none"], "must hold results, got none; run 'make probe' first"),
     ],

@@ -2,13 +2,22 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from pipeline.blocks import is_done
 from pipeline.describe import describe_store
 from pipeline.errors import UserError
 from pipeline.index import read_index
-from pipeline.plan import choose_blocks, describe, estimate, plan, show_bytes
+from pipeline.plan import (
+    blocks_of,
+    choose_blocks,
+    count_frames,
+    describe,
+    estimate,
+    plan,
+    show_bytes,
+)
 from pipeline.store import open_store
 
 FOLDER = "synthetic-tiny"
@@ -18,6 +27,13 @@ def test_bytes_are_shown_short():
     assert [show_bytes(n) for n in (0, 999, 1234, 5.6e9, 7.8e13)] == [
         "0 bytes", "999 bytes", "1.23 kB", "5.6 GB", "78 TB",
     ]  # fmt: skip
+
+
+def test_whole_blocks_of_a_shard_are_counted():
+    rows = np.array([0, 1, 17, 18, 40, 81])  # blocks of 8: 0, 2, 5, 10
+    assert blocks_of(rows, 8) == [0, 2, 5, 10]
+    assert blocks_of(rows, 8, (0, 2)) == [0, 2, 10] and blocks_of(rows, 8, (1, 2)) == [5]
+    assert count_frames([0, 2, 10], 8, 82) == 8 + 8 + 2
 
 
 def test_a_plan_counts_what_is_done_stale_and_new(stores, tmp_path):

@@ -257,6 +257,12 @@ def test_dry_run_times_a_few_images_and_makes_nothing(city, small, tmp_path, cap
     assert not list(tmp_path.glob("*/superpixels*"))
 
 
+def test_dry_run_times_as_many_images_at_once_as_the_run_will(city, small, tmp_path, capfd):
+    batch = ("--set", "images_per_batch=2")
+    run(city, tmp_path, "--set", f"checkpoint={small}", *FEW, *batch, "--dry-run")
+    assert "with 1 worker, by 6 images timed here; " in capfd.readouterr().err
+
+
 def test_dry_run_where_the_device_is_not_here(city, small, tmp_path, capfd):
     run(city, tmp_path, "--set", f"checkpoint={small}", *FEW, "--dry-run", "--device", "gpu7")
     assert "no rate yet: run with --limit 1 and ask again (--device: must be" in (
