@@ -5,6 +5,7 @@ In: the embeddings of an image and of its crops. Out: the id map. The package's 
 and box are counted without making it, and only the masks that remain are painted.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ def segment(
     settings: Settings,
     batches: Batches,
 ) -> np.ndarray:
-    """Return the id map [H, W] uint16 of an image: 1 = the largest mask, 0 = no mask.
+    """Return the id map [H, W] uint16 of an image: 0 = no mask, `first_id` = the largest mask.
 
     Args:
         model: the package's Sam.
@@ -66,7 +67,7 @@ def segment(
         find_masks(model, embedding, crop, crops[0], settings, batches)
         for embedding, crop in zip(embeddings, crops, strict=True)
     ]
-    return paint(found, settings.crop_nms, crops[0].size)
+    return paint(found, settings.crop_nms, crops[0].size, int(settings.first_id))
 
 
 def find_masks(
@@ -111,7 +112,8 @@ def _good_masks(
 ) -> Masks:
     """Return the masks of some prompts that are good, stable and not cut off by the crop."""
     rated = rate(model, shared, points)
-    is_good = rated.iou > settings.predicted_iou  # [B, 3]
+    least = settings.predicted_iou or -math.inf  # [B, 3]; 0 lets all pass, as in the package
+    is_good = rated.iou > least
     worth = is_good.any(1).nonzero()[:, 0]
     logits = draw(model, rated, worth)[is_good[worth]]
     iou = rated.iou[is_good].cpu().numpy()
@@ -122,7 +124,7 @@ def _good_masks(
     high, area, low = found.above.T
     with np.errstate(invalid="ignore"):  # a mask that is nowhere above -offset: 0 / 0
         stability = high.astype(np.float32) / low.astype(np.float32)
-    is_kept = stability >= np.float32(settings.stability)
+    is_kept = (stability >= np.float32(settings.stability)) | (settings.stability == 0)
     is_kept &= ~_is_cut_off(found.boxes, crop, image)
     chosen = torch.from_numpy(is_kept).to(logits.device)
     return Masks(logits[chosen], iou[is_kept], area[is_kept], found.boxes[is_kept])
@@ -144,7 +146,9 @@ def _only(masks: Masks, chosen: np.ndarray) -> Masks:
     return Masks(masks.logits[at], masks.iou[chosen], masks.area[chosen], masks.boxes[chosen])
 
 
-def paint(found: Sequence[Found], crop_nms: float, size: tuple[int, int]) -> np.ndarray:
+def paint(
+    found: Sequence[Found], crop_nms: float, size: tuple[int, int], first_id: int = 1
+) -> np.ndarray:
     """Return the id map of all crops' masks: large ones first, small ones over them.
 
     Masks that several crops found stay once, from the smallest crop.
@@ -160,7 +164,7 @@ def paint(found: Sequence[Found], crop_nms: float, size: tuple[int, int]) -> np.
     if len(area) > MAX_SEGMENTS:
         raise ValueError(f"sam: masks must be at most {MAX_SEGMENTS}, got {len(area)}")
     ids = np.zeros(size, np.uint16)
-    for value, position in enumerate(np.argsort(-area, kind="stable"), start=1):
+    for value, position in enumerate(np.argsort(-area, kind="stable"), start=first_id):
         each, k = found[owner[position]], number[position]
         crop, logits = each.crop, each.masks.logits[k]
         part = ids[crop.top : crop.bottom, crop.left : crop.right]

@@ -24,6 +24,7 @@ class Settings:
     drop_below: int = 0  # px; smaller superpixels become 0; Seal dropped none
     fill: bool = False  # uncovered pixels join the nearest superpixel; Seal left them
     split_above: float = 0.0  # share of the image above which SLIC cuts a superpixel; 0 = never
+    first_id: Literal["1", "0"] = "1"  # 0 as Seal's code: the largest mask is one with no mask
     autocast: Literal["none", "float16", "bfloat16"] = "none"  # of the image encoder
     checkpoint: str = ""  # file; empty: SAM_CHECKPOINT, else weights/
     compile: bool = False  # torch.compile of the image encoder

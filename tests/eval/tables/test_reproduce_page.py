@@ -1,9 +1,11 @@
 """docs/reproduce.md says what the published tables say, and gives commands that make takes."""
 
 import re
+from itertools import takewhile
 from pathlib import Path
 
-from eval.tables.published import DATA, LINEAR, SPLITS, read_published
+from eval.corruptions.table import CORRUPTIONS
+from eval.tables.published import DATA, LINEAR, SPLITS, published_robustness, read_published
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/reproduce.md").read_text()
@@ -82,3 +84,30 @@ def test_make_knows_every_target_and_variable_of_the_page():
         names = {word.partition("=")[0] for word in assignments if re.match("[A-Z]+=", word)}
         for name in names:
             assert f"$({name})" in makefile or f"$({name}," in makefile, f"{name} in {command}"
+
+
+def test_every_robustness_number_is_the_published_one():
+    published = {(row.method, row.protocol, row.source): row for row in published_robustness()}
+    parts = PAGE.split("| start | mCE | mRR |")[1:]
+    assert len(parts) == 2
+    for protocol, repository, part in zip(("few_shot", "linear"), REPOSITORIES, parts, strict=True):
+        found = {
+            name.removeprefix("MinkUNet34 (").removesuffix(")").replace("random", "Random"): row
+            for (name, made, source), row in published.items()
+            if made == protocol and repository in source and name.startswith("MinkUNet34")
+        }
+        kinds = [word.replace(" ", "_").replace("-", "_") for word in words(part.splitlines()[0])]
+        assert kinds == list(CORRUPTIONS)
+        lines = [words(line) for line in takewhile(str.strip, part.splitlines()[2:])]
+        assert len(lines) == (4 if protocol == "few_shot" else 3)
+        for name, mce, mrr, *values in lines:
+            assert float(mce.split()[0]) == found[name].mce
+            assert float(mrr.split()[0]) == found[name].mrr
+            assert list(map(float, values)) == [found[name].miou[kind] for kind in kinds]
+
+
+def test_the_commands_run_on_a_gpu_and_every_data_set_has_its_variable():
+    assert "export DEVICE=cuda" in PAGE
+    for dataset in {"nuscenes_c", *DATA}:
+        assert f"{dataset.upper()}_ROOT" in PAGE
+    assert all("--workers" in line for line in PAGE.splitlines() if "make pretrain" in line[:20])

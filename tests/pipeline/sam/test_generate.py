@@ -55,6 +55,7 @@ def both(checkpoint, image, **settings):
     [
         ((90, 160), {"box_nms": 1.0}),  # every good mask is painted: order matters most
         ((131, 71), {"box_nms": 0.9, "predicted_iou": 0.5}),
+        ((60, 71), {"predicted_iou": 0.0, "stability": 0.0}),  # 0 switches a filter off
         ((75, 133), {"crop_layers": 1, "crop_points_divisor": 2}),
     ],
 )
@@ -116,8 +117,11 @@ def test_large_masks_lie_below_small_ones():
     logits[1, :, :2] = 1.0
     masks = Masks(logits, np.ones(2), np.array([4, 8]), np.array([[0, 0, 1, 1], [0, 0, 1, 3]]))
     crop = Crop(0, 0, 4, 4, 0)
-    ids = paint([Found(crop, resize_of(4, 4, 16, 4), masks)], 0.7, (4, 4))
+    found = [Found(crop, resize_of(4, 4, 16, 4), masks)]
+    ids = paint(found, 0.7, (4, 4))
     assert ids.tolist() == [[2, 2, 0, 0], [2, 2, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]
+    ids = paint(found, 0.7, (4, 4), 0)  # as in Seal's files: the largest is one with no mask
+    assert ids.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 def test_more_masks_than_bytes_can_number():
@@ -161,3 +165,14 @@ def test_grid_and_crops_by_hand():
 def test_numbers_that_make_no_sense(name, value):
     with pytest.raises(ValueError, match=f"{name} must be .*, got {value}"):
         Settings(**{name: value})
+
+
+def test_the_first_id_reaches_the_map(small):
+    image = picture(40, 60)
+    maps = []
+    for first in ("1", "0"):
+        config = sam.Config(checkpoint=str(small), points_per_side=4, predicted_iou=0.5,
+                            stability=0.5, first_id=first)  # fmt: skip
+        maps.append(sam.load(config, "cpu").segment(image, None).ids.astype(int))
+    assert maps[0].max() > 1
+    assert np.array_equal(np.maximum(maps[0] - 1, 0), maps[1])
