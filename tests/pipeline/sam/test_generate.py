@@ -55,13 +55,23 @@ def both(checkpoint, image, **settings):
     [
         ((90, 160), {"box_nms": 1.0}),  # every good mask is painted: order matters most
         ((131, 71), {"box_nms": 0.9, "predicted_iou": 0.5}),
-        ((60, 71), {"predicted_iou": 0.0, "stability": 0.0}),  # 0 switches a filter off
         ((75, 133), {"crop_layers": 1, "crop_points_divisor": 2}),
     ],
 )
 def test_equals_the_package(small, size, settings):
     ours, theirs = both(small, picture(*size), points_per_side=8, **settings)
     assert (ours == theirs).mean() >= AGREEMENT
+    assert theirs.max() >= 3
+
+
+def test_a_threshold_of_0_lets_all_pass_as_in_the_package(small):
+    config = sam.Config(checkpoint=str(small), points_per_side=6, predicted_iou=0.0, stability=0.0)
+    source, image = sam.load(config, "cpu"), picture(60, 71)
+    with torch.no_grad():  # every predicted IoU below 0
+        source.model.mask_decoder.iou_prediction_head.layers[-1].bias -= 9
+    options = {"points_per_side": 6, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+    theirs = reference_ids(source.model, image, **options)
+    assert (source.segment(image, None).ids == theirs).mean() >= AGREEMENT
     assert theirs.max() >= 3
 
 
