@@ -181,7 +181,9 @@ def _check_as_asked(
     config = _config(cell, found.dataset, start, settings)
     asked = {"config": to_plain(config), "voxels": to_plain(start.voxels)}
     asked |= {"stores": stores.provenance(STAGES), "features": features_of(stores)}
-    asked |= {"init": start.init, "init_epochs": start.epochs, "init_hash": start.hash}
+    asked |= {"init": start.init, "init_epochs": start.epochs}
+    if found.init_hash or not start.hash:  # results from before it was recorded have none
+        asked["init_hash"] = start.hash
     stands = {name: getattr(found, name) for name in asked}
     other = differences(stands, asked)
     check(

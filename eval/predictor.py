@@ -11,6 +11,7 @@ import numpy as np
 from eval.results import NORMALIZED, Result, read_result
 from pipeline.config import override
 from pipeline.errors import check
+from pipeline.files import sha256_file
 from train.checkpoint import load_checkpoint, load_into
 from train.models.minkunet import MinkUNet
 from train.recipes import Network
@@ -31,6 +32,7 @@ class Predictor:
     scale: IntensityScale  # of the data set it was trained on
     result: Result  # what was measured with it
     path: Path
+    hash: str  # of its file
     engine: str
 
     def feed(self, intensity: np.ndarray) -> np.ndarray:
@@ -74,8 +76,14 @@ def load_predictor(path: Path, engine: str) -> Predictor:
         IntensityScale(**content["intensity"]),
         result,
         path,
+        hash_network(path),
         engine,
     )
+
+
+def hash_network(path: Path) -> str:
+    """Return a hash of a network's file."""
+    return sha256_file(path)[:16]
 
 
 def as_measured(stores: Stores, result: Result) -> Stores:

@@ -157,15 +157,14 @@ def _class_tables(results: list[tuple[str, Result]]) -> list[str]:
 
 
 def _origin_table(results: list[tuple[str, Result]]) -> str:
-    head = ["result", "labels", "split hash", "seeds", "stores", "settings"]
+    head = ["result", "labels", "split hash", "seeds", "checkpoint", "stores", "settings"]
     rows = []
     for run, r in results:
         stores = ", ".join(f"{name} {value}" for name, value in r.stores.items())
         settings = ", ".join(f"{k}={v}" for k, v in r.config.items() if k != "seed")
         seeds = ", ".join(map(str, r.seeds))
-        rows.append(
-            [f"{run}/results/{r.name}.json", r.split, r.split_hash, seeds, stores, settings]
-        )
+        cells = [f"{run}/results/{r.name}.json", r.split, r.split_hash, seeds]
+        rows.append([*cells, r.init_hash or "\u2013", stores, settings])
     return table(head, rows, "origin")
 
 
@@ -180,14 +179,12 @@ def _page_of_stage_one(page: Path) -> Picture:
 
 def _few_shot(columns: list[Column]) -> list[Picture]:
     found = []
-    for place in dict.fromkeys(column.place for column in columns):
-        tuned = [
-            c
-            for c in columns
-            if c.place == place and c.protocol == "few_shot" and c.split in SHARES
-        ]
-        if tuned:
-            found.append(Picture(f"{place}: mIoU over the share of labels", few_shot_curve(tuned)))
+    tuned = [c for c in columns if c.protocol == "few_shot" and c.split in SHARES]
+    for place, taxonomy in dict.fromkeys((c.place, c.taxonomy) for c in tuned):
+        here = [c for c in tuned if (c.place, c.taxonomy) == (place, taxonomy)]
+        classes = f", classes {taxonomy}" if taxonomy else ""
+        title = f"{place}{classes}: mIoU over the share of labels"
+        found.append(Picture(title, few_shot_curve(here)))
     return found
 
 

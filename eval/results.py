@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ class Result:
     split_hash: str  # of the frame ids trained on
     init: str  # '<recipe>/<superpixel source>', 'random', or '<recipe>/teacher'
     init_epochs: int  # of pretraining behind the checkpoint; 0 = random
-    init_hash: str  # of the checkpoint's file; '' = none
     miou: tuple[float, ...]  # [seeds]
     miou_seen: tuple[float, ...] | None  # [seeds], over points a camera sees; None = not known
     per_class_iou: tuple[tuple[float | None, ...], ...]  # [seeds][K]; None = absent
@@ -43,6 +42,7 @@ class Result:
     features: str
     voxels: dict[str, Any]
     stores: dict[str, str]  # store -> config hash
+    init_hash: str = ""  # of the checkpoint's file; '' = none, or measured before it was recorded
     taxonomy: str = ""  # an alternative of the data set's manifest; '' = its default classes
 
     @property
@@ -109,32 +109,44 @@ def read_result(path: Path) -> Result:
         content = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path}: must be a result file, got {error}; remove it") from error
-    result = Result(
-        **{field.name: take_field(path, content, field.name) for field in fields(Result)}
-    )
+    known = [f.name for f in fields(Result) if f.default is MISSING or f.name in content]
+    result = Result(**{name: take_field(path, content, name) for name in known})
     num_classes, num_seeds = len(result.classes), len(result.seeds)
     for name, shape in (
         ("miou", (num_seeds,)),
         ("per_class_iou", (num_seeds, num_classes)),
         ("confusion", (num_classes, num_classes)),
     ):
-        check_numbers(path, name, getattr(result, name), shape)
+        check_numbers(path, name, getattr(result, name), shape, name == "per_class_iou")
     return result
 
 
-def check_numbers(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> None:
-    """Check that a field of a JSON file holds that many numbers; null counts as one.
+def check_numbers(
+    path: Path, name: str, value: Any, shape: tuple[int, ...], may_lack: bool = False
+) -> None:
+    """Check that a field of a JSON file holds that many numbers.
+
+    Args:
+        path: the file.
+        name: of the field.
+        value: its content.
+        shape: wanted.
+        may_lack: whether null stands for a number that there is none of.
 
     Raises:
         UserError: it does not.
     """
     try:
-        found = np.array(value, float).shape
+        numbers = np.array(value, float)  # null becomes NaN
+        fits = (
+            numbers.shape == shape and 0 not in shape and (may_lack or np.isfinite(numbers).all())
+        )
     except (TypeError, ValueError):  # other types, lists of unequal lengths
-        found = str(value)[:40]
+        fits = False
     check(
-        found == shape and 0 not in shape,
-        f"{path}: {name} must be {list(shape)} numbers, got {found}; measure that run again",
+        bool(fits),
+        f"{path}: {name} must be {list(shape)} numbers, got {str(value)[:40]}; measure that run "
+        "again",
     )
 
 

@@ -21,7 +21,7 @@ from eval.results import check_numbers, take_field
 from eval.robustness_scores import Robustness, score_robustness
 from eval.tables.published import robustness_baseline
 from pipeline.errors import UserError, check
-from pipeline.files import sha256, sha256_file, write_atomically
+from pipeline.files import sha256, write_atomically
 from train.evaluate import evaluate
 from train.metrics import scores
 from train.rows import choose_rows
@@ -29,6 +29,7 @@ from train.stores import Stores
 
 FOLDER = "robustness"
 ON_THE_FLY = "on the fly"
+CORRUPTED_FRAMES = "corrupted/frames.zarr"  # in `stores`, where scans are not made on the fly
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class RobustnessResult:
     backbone: str
     engine: str
     features: str
-    stores: dict[str, str]  # store -> config hash
+    stores: dict[str, str]  # store -> config hash and version; 'label_map'
     clean: float
     miou: dict[str, list[float]]  # corruption -> light, moderate, heavy
     mce: float
@@ -63,8 +64,9 @@ class RobustnessResult:
     @property
     def conditions(self) -> tuple:
         """What networks must share whose numbers stand in one column."""
-        where = (self.place, self.taxonomy, self.convention, self.num_frames, self.rows_hash)
-        return (*where, self.corrupted, self.seed, self.settings)
+        what = (self.place, self.taxonomy, self.stores.get("label_map"), self.convention)
+        frames = (self.num_frames, self.rows_hash, self.stores.get(CORRUPTED_FRAMES))
+        return (*what, *frames, self.corrupted, self.seed, self.settings)
 
     @property
     def scores(self) -> Robustness:
@@ -110,11 +112,11 @@ def run_robustness(
         split_hash=result.split_hash,
         init=result.init,
         network_seed=result.seeds[-1],
-        network_hash=hash_network(predictor.path),
+        network_hash=predictor.hash,
         backbone=result.backbone,
         engine=predictor.engine,
         features=result.features,
-        stores=stores.provenance(("frames",)),
+        stores=_provenance(stores, corrupted),
         clean=clean,
         miou=miou,
         mce=scored.mce,
@@ -129,6 +131,12 @@ def run_robustness(
     path = predictor.path.parents[1] / FOLDER / f"{result.name}.json"
     write_atomically(path, json.dumps(dataclasses.asdict(found), indent=1).encode())
     return found, path
+
+
+def _provenance(stores: Stores, corrupted: Stores | None) -> dict[str, str]:
+    """Return the hashes of what was read."""
+    made = corrupted.hashes(("frames",)) if corrupted else {}
+    return stores.provenance(("frames",)) | {CORRUPTED_FRAMES: h for h in made.values()}
 
 
 def _measure(
@@ -157,11 +165,6 @@ def _measure(
             opened, chosen = corrupted, _choose(corrupted, f"{kind}-{severity}", limit)
         miou[kind].append(measure(opened, chosen, f"{kind} {severity}"))
     return clean, miou
-
-
-def hash_network(checkpoint: Path) -> str:
-    """Return a hash of a network's file."""
-    return sha256_file(checkpoint)[:16]
 
 
 def _check_can_run(

@@ -12,7 +12,8 @@ from eval.charts import in_charts, robustness_bars
 from eval.comparison import PUBLISHED
 from eval.corruptions.table import CORRUPTIONS
 from eval.page import note, table
-from eval.robustness import RobustnessResult, hash_network
+from eval.predictor import hash_network
+from eval.robustness import RobustnessResult
 from eval.tables.published import PublishedRobustness, is_as_published, published_robustness
 from eval.view import Picture
 
@@ -92,7 +93,7 @@ def _row(runs: Path, run: str, found: RobustnessResult) -> list[str]:
     scores = [f"{value:.2f}" for value in (found.clean, found.mce, found.mrr)]
     checkpoint = runs / run / "results" / f"{found.name}.pt"
     is_old = checkpoint.is_file() and hash_network(checkpoint) != found.network_hash
-    source = "an earlier network than the result above" if is_old else "measured here"
+    source = f"an earlier network than {found.name}.pt now" if is_old else "measured here"
     return [f"{run}, {found.protocol} {found.split}", *scores, *shares, source]
 
 

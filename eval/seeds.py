@@ -1,5 +1,6 @@
 """Results whose seeds lie in folders of their own, as `make table` writes them, put together."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -8,6 +9,8 @@ from eval.results import Result, read_results
 from pipeline.errors import check
 
 TABLE = "table"  # their folder among the runs
+SAME = ("split_hash", "num_val", "convention", "init", "init_epochs", "init_hash", "config",
+        "classes", "voxels", "features", "stores")  # fmt: skip
 
 
 def all_results(runs: Path) -> list[tuple[str, Result]]:
@@ -41,13 +44,13 @@ def _one_result(seeds: list[Result]) -> Result:
     )
 
 
-def _joined(parts) -> tuple:
+def _joined(parts: Iterable[Iterable]) -> tuple:
     return tuple(chain.from_iterable(parts))
 
 
 def check_alike(seeds: list[Result]) -> None:
     """Refuse seeds of one cell that were measured differently."""
-    for name in ("split_hash", "convention", "init", "init_epochs", "config", "classes"):
+    for name in SAME:
         values = sorted({str(getattr(result, name)) for result in seeds})
         check(
             len(values) == 1,

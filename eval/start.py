@@ -1,11 +1,11 @@
 """What a downstream network starts from: a checkpoint, random weights, or an image teacher."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from pipeline.errors import check
 from pipeline.files import sha256_file
 from train.checkpoint import load_into
 from train.models.minkunet import MinkUNet
@@ -27,11 +27,7 @@ class Start:
     checkpoint: Path | None = None
     teacher: Recipe | None = None  # the recipe whose image teacher is measured instead
     intensity: str = "slidr"  # how the checkpoint was fed
-
-    @cached_property
-    def hash(self) -> str:
-        """Hash of the checkpoint's file; '' = none."""
-        return sha256_file(self.checkpoint)[:16] if self.checkpoint else ""
+    hash: str = ""  # of the checkpoint's file when it was read; '' = none
 
 
 def find_start(run: Path, init: str, recipe_name: str, checkpoint: Path | None) -> Start:
@@ -53,6 +49,7 @@ def find_start(run: Path, init: str, recipe_name: str, checkpoint: Path | None) 
         recipe = load_recipe(recipe_name)
         return Start(recipe.network, recipe.voxels, f"{recipe.name}/teacher", teacher=recipe)
     path = checkpoint or run / CHECKPOINT
+    found = sha256_file(path)[:16] if path.is_file() else ""  # a missing one is named below
     weights = read_weights(path)
     return Start(
         weights.network,
@@ -61,13 +58,23 @@ def find_start(run: Path, init: str, recipe_name: str, checkpoint: Path | None) 
         weights.epochs,
         path,
         intensity=weights.intensity,
+        hash=found,
     )
 
 
 def load_network(start: Start, machine: Machine, seed: int) -> MinkUNet:
-    """Return the network of a start; random weights are drawn from the seed."""
+    """Return the network of a start; random weights are drawn from the seed.
+
+    Raises:
+        UserError: the checkpoint was replaced since the start was found.
+    """
     torch.manual_seed(seed)
     network = make_network(start.network, machine.engine)
     if start.checkpoint:
+        check(
+            sha256_file(start.checkpoint)[:16] == start.hash,
+            f"{start.checkpoint}: must stay as it is while it is measured, got another file; wait "
+            "until the pretraining is over, then measure again",
+        )
         load_into(network, read_weights(start.checkpoint).state, str(start.checkpoint))
     return network

@@ -278,7 +278,7 @@ def import_masks(
     if store is not None and rebuild:
         remove_store(job.store_path)
     elif store is not None:
-        blocks = choose_blocks(store, index, rows)
+        blocks = choose_blocks(store, rows)
         todo = {task.block for task in plan(store, index, blocks).tasks}
         masks.check_same_masks(store, index, [b for b in blocks if b not in todo], folder)
     _run_stages(wish, place, index, where, **limits)
@@ -397,10 +397,11 @@ def _show_plan(wish: Wish, place: "Place", index, where: "Where", device: str) -
             blocks = plan.blocks_of(wish.rows, size, wish.shard)
             num_frames = plan.count_frames(blocks, size, len(index))
             text = plan.estimate_new(job.arrays, num_frames)
-            text += f"; {_trial_rate(job, index, wish.rows, num_frames, num_workers)}"
+            if num_frames:
+                text += f"; {_trial_rate(job, index, wish.rows, num_frames, num_workers)}"
             click.echo(f"{job.store_path}: {text}", err=True)
             continue
-        blocks = plan.choose_blocks(store, index, wish.rows, wish.shard)
+        blocks = plan.choose_blocks(store, wish.rows, wish.shard)
         work = plan.plan(store, index, blocks, wish.retry_quarantined)
         text = plan.estimate(store, work.num_frames, num_workers)
         if plan.NO_RATE in text and job.stage == "superpixels":
@@ -447,7 +448,7 @@ def _run_stages(wish: Wish, place: "Place", index, where: "Where", device: str, 
     ]
     works = []
     for job, store in prepared:
-        blocks = choose_blocks(store, index, wish.rows, wish.shard)
+        blocks = choose_blocks(store, wish.rows, wish.shard)
         works.append((job, store, blocks, plan(store, index, blocks, wish.retry_quarantined)))
     quarantined = []
     with _cluster(where if any(work.tasks for *_, work in works) else None, device) as cluster:

@@ -33,20 +33,18 @@ class Plan:
     num_frames: int  # to do
 
 
-def choose_blocks(
-    store: Store, index: Index, rows: np.ndarray, shard: tuple[int, int] = (0, 1)
-) -> list[int]:
-    """Return the blocks that hold a chosen row, in order, those of shard i of n only."""
-    check(
-        len(rows) > 0,
-        f"{store.header.dataset}: at least one frame must be chosen, got none of {len(index)}; "
-        "check --scenes and --limit",
-    )
+def choose_blocks(store: Store, rows: np.ndarray, shard: tuple[int, int] = (0, 1)) -> list[int]:
+    """Return the store's blocks that hold a chosen row, as `blocks_of`."""
     return blocks_of(rows, store.header.frames_per_block, shard)
 
 
 def blocks_of(rows: np.ndarray, size: int, shard: tuple[int, int] = (0, 1)) -> list[int]:
-    """Return the blocks of `size` frames that hold a row, in order, those of shard i of n only."""
+    """Return the blocks of `size` frames that hold a row, in order, those of shard i of n only.
+
+    Raises:
+        UserError: no row.
+    """
+    check(len(rows) > 0, "at least one frame must be chosen, got none; check --scenes and --limit")
     number, count = shard
     return [b for b in sorted({int(row) // size for row in rows}) if b % count == number]
 

@@ -67,7 +67,8 @@ class Downstream:
         for name in ("lr", "head_lr", "weight_decay"):
             value = getattr(self, name)
             check(
-                value is None or 0 <= value < math.inf, f"{name}: must be at least 0, got {value}"
+                value is None or 0 <= value < math.inf,
+                f"{name}: must be at least 0 and finite, got {value}",
             )
         for name in ("momentum", "dampening", "bn_momentum", "block_bn_momentum"):
             value = getattr(self, name)

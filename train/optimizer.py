@@ -34,13 +34,13 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         """Refuse a rate that trains nothing."""
-        check(0 < self.lr < math.inf, f"optimizer.lr: must be above 0, got {self.lr}")
+        check(0 < self.lr < math.inf, f"optimizer.lr: must be above 0 and finite, got {self.lr}")
         for name in ("momentum", "dampening"):
             value = getattr(self, name)
             check(0 <= value <= 1, f"optimizer.{name}: must be in 0 .. 1, got {value}")
         check(
             0 <= self.weight_decay < math.inf,
-            f"optimizer.weight_decay: must be at least 0, got {self.weight_decay}",
+            f"optimizer.weight_decay: must be at least 0 and finite, got {self.weight_decay}",
         )
         check(
             self.base_batch >= 1, f"optimizer.base_batch: must be at least 1, got {self.base_batch}"

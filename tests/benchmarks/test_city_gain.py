@@ -19,7 +19,7 @@ def settings_of(command):
 def test_every_setting_exists_and_pretraining_differs_only_in_what_the_cell_says(cell):
     *pretrain, measure = commands(cell, 1, [])
     protocol = PROBES.load(PROTOCOLS[measure[1]])
-    override(protocol.settings("synthetic", cell.init == "random"), settings_of(measure))
+    override(protocol.settings("synthetic", cell.init == "random", "train"), settings_of(measure))
     assert len(pretrain) == (cell.init == "checkpoint")
     for command in pretrain:
         recipe = override(load_recipe(cell.recipe), settings_of(command))

@@ -1,6 +1,7 @@
 """The matrix of a table on the tiny city, and the table from made-up results."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 from eval.__main__ import main
 from eval.matrix import Matrix, markdown, parse_shard
 from eval.results import write_result
-from eval.seeds import all_results
 from pipeline.errors import UserError
 from tests.eval.test_results import RESULT
-from tests.train.small_runs import FOLDER
+from tests.train.small_runs import FOLDER, paths_of, small_recipe
+from train.trainer import Machine, pretrain
 
+NATIVE = Machine("native")
 SHORT = ("--set", "epochs=1", "--set", "batch_size=4")
 
 
@@ -35,6 +37,19 @@ def test_every_combination_once_and_a_whole_table_first():
         ("linear", "train"),
         ("few_shot", "1pct"),
     ]
+
+
+def test_a_run_that_was_trained_anew_is_not_done_before(stores, tmp_path, here):
+    pretrain(tmp_path / "runs" / "mine", paths_of(stores), small_recipe("epochs=1"), NATIVE)
+    words = ["table", "--stores", stores, "--runs", "runs", "--engine", "native"]
+    words += ["--inits", "mine", "--splits", "1pct", "--seeds", "0", *SHORT]
+    assert here(main, *words).code == 0
+    assert "done before" in here(main, *words).err
+    shutil.rmtree(tmp_path / "runs" / "mine")
+    again = small_recipe("epochs=1", "losses.temporal_weight=2")
+    pretrain(tmp_path / "runs" / "mine", paths_of(stores), again, NATIVE)
+    done = here(main, *words)
+    assert done.code == 2 and "as asked for now, got init_hash: " in done.error()
 
 
 def test_a_column_of_the_variant_with_unlabeled_scans(stores, tmp_path, here):
@@ -93,23 +108,6 @@ def test_cells_are_measured_once_and_shards_meet_in_one_table(stores, tmp_path, 
     assert other.code == 2 and "init_hash: other ->  (then -> now)" in other.error()
     other = here(main, *words, "--set", "lr=0.3")
     assert other.code == 2 and "config.lr: 0.05 -> 0.3" in other.error()
-
-
-def test_seeds_of_a_line_are_one_result_of_the_report(tmp_path):
-    """Two seeds of one line, by hand: their numbers side by side, in the order of the folders."""
-    one = replace(RESULT, miou=(40.0,), miou_seen=(41.0,), seeds=(0,), per_class_iou=((1, 2, 3),))
-    two = replace(one, miou=(44.0,), miou_seen=(45.0,), seeds=(7,), per_class_iou=((5, 6, 7),))
-    write_result(tmp_path / "table" / "seal-synthetic-tiny-0", one)
-    write_result(tmp_path / "table" / "seal-synthetic-tiny-7", two)
-    write_result(tmp_path / "probed", RESULT)
-    (plain, _), (line, merged) = all_results(tmp_path)
-    assert (plain, line) == ("probed", "table/seal-synthetic-tiny-*")
-    assert (merged.miou, merged.miou_seen, merged.seeds) == ((40, 44), (41, 45), (0, 7))
-    assert merged.per_class_iou == ([1, 2, 3], [5, 6, 7])
-    assert [str(p) for p in tmp_path.glob(f"{line}/results/*.json")] != []  # where the page says
-    write_result(tmp_path / "table" / "seal-synthetic-tiny-7", replace(two, config={"lr": 9}))
-    with pytest.raises(UserError, match="seeds of one cell must share config"):
-        all_results(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -175,10 +175,10 @@ def test_a_prediction_of_the_wrong_length_is_refused():
 def test_a_page_without_pictures_says_so(tmp_path):
     write_result(tmp_path / "runs" / "a", RESULT)
     text = report(tmp_path)
-    append_metrics(tmp_path / "runs" / "a", {"epoch": 0, "step": 0, "lr": 0.1})
-    text = report(tmp_path)
     for line in ("No pretraining run", "make pictures", "No result on this data set"):
         assert line in text
+    append_metrics(tmp_path / "runs" / "a", {"epoch": 0, "step": 0, "lr": 0.1})  # no loss
+    assert "No pretraining run" in report(tmp_path)
 
 
 def test_no_result_is_one_clear_line(tmp_path):

@@ -84,11 +84,20 @@ def test_another_file_is_refused(tmp_path, text):
         read_results(tmp_path)
 
 
+def test_what_older_files_did_not_record_is_left_open(tmp_path):
+    path = write_result(tmp_path / "run", RESULT)
+    content = json.loads(path.read_text())
+    del content["init_hash"]
+    path.write_text(json.dumps(content))
+    assert read_results(tmp_path)[0][1].init_hash == ""
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("miou", []),
         ("miou", [1.0, "x", 2.0]),
+        ("miou", [1.0, None, 2.0]),
         ("per_class_iou", None),
         ("per_class_iou", [[1.0, 2.0, 3.0], [1.0]]),
         ("confusion", [[1, 2], [3, 4]]),

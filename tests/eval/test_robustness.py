@@ -1,6 +1,5 @@
 """Which stores and rows are measured; the whole command runs in test_eval_commands.py."""
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +33,8 @@ def opened(stores):
 def predictor(opened, tmp_path):
     classes = tuple(opened.store("frames").attributes["classes"])
     path = tmp_path / "run" / "results" / f"{RESULT.name}.pt"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"a network")
     network, result = torch.nn.Identity(), replace(RESULT, classes=classes)
-    return Predictor(network, VoxelConfig(), classes, SCALE, result, path, "native")
+    return Predictor(network, VoxelConfig(), classes, SCALE, result, path, "abc", "native")
 
 
 @pytest.fixture
@@ -68,7 +65,7 @@ def test_every_corruption_on_the_fly_sees_the_same_frames(predictor, opened, mea
     assert found.mrr == pytest.approx((50 + 200 / 3) / 2)
     assert read_robustness(tmp_path) == [("run", found)]
     assert (found.name, found.network_seed, found.engine) == (RESULT.name, 2, "native")
-    assert found.network_hash == hashlib.sha256(b"a network").hexdigest()[:16]
+    assert found.network_hash == "abc"
     assert found.stores == opened.hashes(("frames",)) | {
         "label_map": opened.taxonomy["label_map_hash"]
     }
@@ -88,6 +85,7 @@ def test_scans_of_another_data_set_are_read_by_their_splits(
     assert rows[0] == [4, 5, 6, 7]
     assert rows[1:4] == [[len(f"fog-{severity}")] for severity in SEVERITIES]
     assert found.corrupted == opened.paths.folder.name
+    assert found.stores["corrupted/frames.zarr"] == found.stores["frames.zarr"]
 
 
 def test_levels_that_were_set_are_used_and_recorded(predictor, opened, measured, tmp_path):
@@ -104,7 +102,9 @@ def test_a_file_without_one_corruption_is_refused(predictor, opened, measured, t
     content = json.loads(path.read_text())
     content["miou"]["snow"] = [1.0, None]
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"miou.snow must be \[3\] numbers, got \(2,\); measure"):
+    with pytest.raises(
+        UserError, match=r"miou.snow must be \[3\] numbers, got \[1.0, None\]; meas"
+    ):
         read_robustness(tmp_path)
     del content["miou"]["fog"]
     path.write_text(json.dumps(content))

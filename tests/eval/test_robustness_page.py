@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from eval.corruptions.table import CORRUPTIONS
-from eval.robustness import RobustnessResult, hash_network
+from eval.predictor import hash_network
+from eval.robustness import RobustnessResult
 from eval.robustness_page import robustness_charts, robustness_origin, robustness_tables
 
 FOUND = RobustnessResult(
@@ -46,6 +47,8 @@ FOUND = RobustnessResult(
         {"settings": ("fog.heavy.backscatter=1",)},
         {"taxonomy": "coarse"},
         {"seed": 1},
+        {"stores": {"frames.zarr": "aa", "label_map": "other"}},
+        {"stores": {**FOUND.stores, "corrupted/frames.zarr": "cc"}},
     ],
     ids=str,
 )
@@ -75,7 +78,7 @@ def test_numbers_of_an_earlier_network_say_so(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"now")
     (text, _) = robustness_tables(tmp_path, [("a", FOUND)])
-    assert "an earlier network than the result above" in text
+    assert "an earlier network than linear-nuscenes-train.pt now" in text
     now = replace(FOUND, network_hash=hash_network(path))
     assert "earlier" not in robustness_tables(tmp_path, [("a", now)])[0]
 

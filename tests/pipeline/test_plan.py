@@ -39,7 +39,7 @@ def test_whole_blocks_of_a_shard_are_counted():
 def test_a_plan_counts_what_is_done_stale_and_new(stores, tmp_path):
     mine = shutil.copytree(stores, tmp_path / "mine") / FOLDER
     index, store = read_index(mine / "index.parquet"), open_store(mine / "frames.zarr")
-    blocks = choose_blocks(store, index, range(8))
+    blocks = choose_blocks(store, range(8))
     work = plan(store, index, blocks)
     assert (work.tasks, work.num_done, work.num_frames) == ((), 1, 0)
     assert estimate(store, 0, 1) == "nothing to do"

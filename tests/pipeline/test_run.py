@@ -142,7 +142,7 @@ def test_shards_cover_everything_once(city, stores):
     index = read_index(stores / FOLDER / "index.parquet")
     store = open_store(stores / FOLDER / "frames.zarr")
     object.__setattr__(store.header, "frames_per_block", 2)
-    parts = [choose_blocks(store, index, np.arange(8), (i, 3)) for i in range(3)]
+    parts = [choose_blocks(store, np.arange(8), (i, 3)) for i in range(3)]
     assert sorted(sum(parts, [])) == [0, 1, 2, 3]
 
 

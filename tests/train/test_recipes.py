@@ -108,10 +108,13 @@ def test_images_of_a_vit_recipe_are_whole_patches(name):
         ("network.in_channels=4", "in_channels must be 1 .intensity., got 4"),
         ("network.bn_momentum=2", "bn_momentum must be in 0 .. 1, got 2.0"),
         ("losses.temporal_weight=nan", "weights must be >= 0 and one above 0"),
-        ("optimizer.lr=inf", "optimizer.lr: must be above 0, got inf"),
+        ("optimizer.lr=inf", "optimizer.lr: must be above 0 and finite, got inf"),
         ("optimizer.momentum=-1", "optimizer.momentum: must be in 0 .. 1, got -1.0"),
         ("optimizer.dampening=2", "optimizer.dampening: must be in 0 .. 1, got 2.0"),
-        ("optimizer.weight_decay=-1", "optimizer.weight_decay: must be at least 0, got -1.0"),
+        (
+            "optimizer.weight_decay=-1",
+            "optimizer.weight_decay: must be at least 0 and finite, got -1.0",
+        ),
     ],
 )
 def test_a_number_that_cannot_train_is_refused_before_a_run_begins(setting, message):

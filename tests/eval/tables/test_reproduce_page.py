@@ -110,4 +110,5 @@ def test_the_commands_run_on_a_gpu_and_every_data_set_has_its_variable():
     assert "export DEVICE=cuda" in PAGE
     for dataset in {"nuscenes_c", *DATA}:
         assert f"{dataset.upper()}_ROOT" in PAGE
-    assert all("--workers" in line for line in PAGE.splitlines() if "make pretrain" in line[:20])
+    pretrainings = [line for line in PAGE.splitlines() if "make pretrain DATASET" in line]
+    assert len(pretrainings) == 8 and all("--workers" in line for line in pretrainings)
