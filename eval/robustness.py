@@ -135,8 +135,10 @@ def run_robustness(
 
 def _provenance(stores: Stores, corrupted: Stores | None) -> dict[str, str]:
     """Return the hashes of what was read."""
-    made = corrupted.hashes(("frames",)) if corrupted else {}
-    return stores.provenance(("frames",)) | {CORRUPTED_FRAMES: h for h in made.values()}
+    found = stores.provenance(("frames",))
+    if corrupted:
+        (found[CORRUPTED_FRAMES],) = corrupted.hashes(("frames",)).values()
+    return found
 
 
 def _measure(

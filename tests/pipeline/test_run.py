@@ -136,10 +136,8 @@ def test_verify_finds_damage_and_the_rerun_repairs_it(city, stores, stage_one, t
 
 
 def test_shards_cover_everything_once(city, stores):
-    from pipeline.index import read_index
     from pipeline.plan import choose_blocks
 
-    index = read_index(stores / FOLDER / "index.parquet")
     store = open_store(stores / FOLDER / "frames.zarr")
     object.__setattr__(store.header, "frames_per_block", 2)
     parts = [choose_blocks(store, np.arange(8), (i, 3)) for i in range(3)]
