@@ -13,13 +13,8 @@ from eval.tables.published import Published, is_as_published, published_for
 from pipeline.errors import check
 
 PUBLISHED = "published"  # what marks other people's numbers
-SAME = (
-    "split_hash",
-    "num_val",
-    "convention",
-    "classes",
-    "label_map",
-)  # what the runs of a column share
+# what the runs of a column share
+SAME = ("split_hash", "num_val", "convention", "classes", "label_map")
 
 
 @dataclass(frozen=True)

@@ -58,5 +58,5 @@ def test_sgd_and_adamw_steps_by_hand():
 
 
 def test_a_rate_of_zero_is_refused():
-    with pytest.raises(UserError, match="optimizer.lr: must be above 0, got 0"):
+    with pytest.raises(UserError, match="optimizer.lr: must be above 0 and finite, got 0"):
         Optimizer(lr=0)
