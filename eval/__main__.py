@@ -166,6 +166,7 @@ def compare(
     device: str,
 ) -> None:
     """Print every result below the runs beside the published numbers, which are marked."""
+    from eval.comparison import BRACKETS
     from eval.comparison import compare as side_by_side
     from eval.report import comparison_rows
     from eval.seeds import all_results
@@ -179,6 +180,8 @@ def compare(
         click.echo(f"{place}\n| {' | '.join(head)} |\n|{' --- |' * len(head)}")
         for row in rows:
             click.echo(f"| {' | '.join(row)} |")
+    if any(column.published for column in columns):
+        click.echo(BRACKETS)
 
 
 @main.command()

@@ -17,6 +17,12 @@ PUBLISHED = "published"  # what marks other people's numbers
 SAME = ("split_hash", "num_val", "convention", "classes", "label_map")
 
 
+BRACKETS = (
+    "Published numbers count absent classes as 100. Where ours leave some out, our number counted "
+    "their way stands in brackets."
+)
+
+
 @dataclass(frozen=True)
 class Column:
     """One protocol on one split of one data set."""
@@ -38,11 +44,11 @@ class Column:
         return f"{self.protocol} {self.split}{classes}{where}"
 
     def shown(self, run: str) -> str:
-        """Return a run's mIoU; beside published numbers also counted as they are."""
+        """Return a run's mIoU; beside published numbers, in brackets, also counted as they are."""
         result = self.runs[run]
         text = spread(result.miou)
         if self.published and result.counts_otherwise:
-            text += f" ({spread(result.miou_as_slidr)} as published numbers count)"
+            text += f" ({spread(result.miou_as_slidr)})"
         return text
 
 

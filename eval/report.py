@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from eval.charts import SHARES, class_bars, few_shot_curve, in_charts
-from eval.comparison import PUBLISHED, Column, compare, spread
+from eval.comparison import BRACKETS, PUBLISHED, Column, compare, spread
 from eval.page import document, fit, images, note, sections, table
 from eval.published_page import published_tables
 from eval.results import Result
@@ -97,8 +97,7 @@ def comparison_tables(columns: list[Column]) -> list[str]:
             parts.append(
                 note(
                     "Rows marked as published are other people's measurements, copied from the "
-                    "place named; they count absent classes as 100. Where ours leave some out, "
-                    "our number counted their way stands in brackets."
+                    f"place named. {BRACKETS}"
                 )
             )
     return parts

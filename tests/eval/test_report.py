@@ -141,7 +141,7 @@ def test_published_numbers_are_marked_and_stand_apart(tmp_path):
     rows = {row[0]: row for row in reversed(Page(text).rows)}  # the first of a name
     name = "Seal (ResNet-50 teacher, MinkUNet34) (published)"
     assert rows[name][1] == "45.84" and "README benchmark table" in rows[name][2]
-    own = "33.00 \u00b1 3.00 (55.33 \u00b1 2.00 as published numbers count)"
+    own = "33.00 \u00b1 3.00 (55.33 \u00b1 2.00)"
     assert rows["seal/slic, 10 epochs"][1:] == [own, "mine"]
     marked = re.findall(r"<tr class=published><td>([^<]*)", text)
     assert marked and all(cell.endswith("(published)") for cell in marked)
