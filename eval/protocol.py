@@ -18,7 +18,7 @@ from train.checkpoint import save_checkpoint
 from train.downstream import Downstream
 from train.evaluate import Confusions, evaluate
 from train.finetune import train_downstream
-from train.lifted import evaluate_lifted, train_lifted
+from train.lifted import LIFTED_STAGES, evaluate_lifted, train_lifted
 from train.metrics import scores
 from train.models.minkunet import MinkUNet
 from train.recipes import Network
@@ -91,7 +91,7 @@ def run_protocol(
     index = stores.index
     base = PROBES.load(protocol).settings(index.dataset, start.init == "random", split)
     config = override(base, settings)
-    stages = ("frames", "superpixels", "projections") if start.teacher else ("frames",)
+    stages = LIFTED_STAGES if start.teacher else ("frames",)
     check(
         not start.teacher or config.freeze,
         f"--init teacher: protocol must be linear, got {protocol}; the teacher is not trained",

@@ -20,6 +20,8 @@ from train.models.image_teacher import ImageTeacher
 from train.segmentation_loss import IGNORED
 from train.stores import Stores
 
+LIFTED_STAGES = ("frames", "projections")  # what is read
+
 
 def lift(
     teacher: ImageTeacher, sample: PairedSample, augment: Augment, device: str = "cpu"
@@ -111,7 +113,7 @@ def evaluate_lifted(
     """Return the confusion matrix [K, K] int64 over the points that a camera sees."""
     total = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     for row in rows.tolist():
-        features, points = lift(teacher, stores.paired_sample(row, False), augment, device)
+        features, points = lift(teacher, stores.paired_sample(row, LIFTED_STAGES), augment, device)
         with torch.no_grad():
             predicted = final(features.to(device)).argmax(1).cpu()
         labels = torch.from_numpy(stores.labels(row)).index_select(0, points)
@@ -129,7 +131,7 @@ def _labeled_features(
 ) -> Iterator[Features]:
     """Yield (features [P, D] float16, labels [P]) of the labeled seen points of each frame."""
     for position, row in enumerate(rows.tolist()):
-        features, points = lift(teacher, stores.paired_sample(row, False), augment, device)
+        features, points = lift(teacher, stores.paired_sample(row, LIFTED_STAGES), augment, device)
         labels = stores.labels(row)[points.numpy()].astype(np.int64)
         known = np.flatnonzero(labels != IGNORED)
         if config.max_voxels and len(known) > config.max_voxels:

@@ -37,8 +37,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 def pretrain_stages(recipe: Recipe) -> tuple[str, ...]:
     """Return the stages whose stores a recipe reads."""
-    needs_segments = "segments" in recipe.losses.reads
-    return ("frames", "superpixels", "projections") + (("segments",) if needs_segments else ())
+    read = [name for name in ("superpixels", "segments") if name in recipe.losses.reads]
+    return ("frames", "projections", *read)
 
 
 class PairDataset(Dataset):
@@ -67,8 +67,7 @@ def load_sample(stores: Stores, recipe: Recipe, epoch: int, position: int, row: 
         UserError: a store lacks the frame.
     """
     rng = np.random.default_rng((recipe.seed, epoch, position))
-    with_segments = "segments" in pretrain_stages(recipe)
-    paired = stores.paired_sample(row, with_segments)
+    paired = stores.paired_sample(row, pretrain_stages(recipe))
     if recipe.shuffle_pairs:
         paired = replace(paired, pair_point=rng.permutation(paired.pair_point))
     later_rng = copy.deepcopy(rng) if recipe.augment.same_turn else rng

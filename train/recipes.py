@@ -97,7 +97,7 @@ class Losses:
 
     @property
     def reads(self) -> frozenset[str]:
-        """What the losses look at beside the points at t: images, segments, successor."""
+        """What the losses look at beside the points at t, see train/losses/table.py."""
         parts = [LOSSES.load(name).reads(getattr(self, name)) for name in self.weights]
         return frozenset().union(*parts)
 

@@ -231,9 +231,14 @@ class Stores:
         """Return which points of a frame [N] bool any camera sees."""
         return (self.store("projections").read("uv", row)[:, :count, 0] >= 0).any(axis=0)
 
-    def paired_sample(self, row: int, with_segments: bool) -> PairedSample:
-        """Return frame t with its images (not decoded yet), superpixels and pairs at store size."""
-        frames, superpixels = self.store("frames"), self.store("superpixels")
+    def paired_sample(self, row: int, stages: tuple[str, ...]) -> PairedSample:
+        """Return frame t with its images (not decoded yet) and pairs at store size.
+
+        Args:
+            row: index row.
+            stages: stages to read; without 'superpixels' or 'segments' those ids are 0.
+        """
+        frames = self.store("frames")
         points = self.points(row)
         sizes = frames.read("image_size", row)  # [C, 2] native height, width
         uv = self.store("projections").read("uv", row)
@@ -249,12 +254,16 @@ class Stores:
             line = store_pixels(line, native_height, height)
             pairs.append((seen, number, line, store_pixels(col, native_width, width)))
             images.append(image)
-            ids.append(superpixels.read("ids", row, slot)[:height, :width])
+            ids.append(
+                self.store("superpixels").read("ids", row, slot)[:height, :width]
+                if "superpixels" in stages
+                else np.zeros((height, width), np.uint16)
+            )
         columns = [np.concatenate(parts) for parts in zip(*pairs, strict=True)]
         columns = columns or [np.zeros(0, np.int64)] * 4
         segment = (
             self.segment_ids(row, 0, len(points))
-            if with_segments
+            if "segments" in stages
             else np.zeros(len(points), np.uint16)
         )
         return PairedSample(points, segment, tuple(images), tuple(ids), *columns)

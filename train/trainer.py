@@ -204,7 +204,7 @@ def choose_parts(
         hashes |= {prefix + name: value for name, value in each.hashes(stages).items()}
     facts = {
         "dataset": "+".join(each.index.dataset for each in opened),
-        "source": places[0].source,
+        "source": places[0].source if "superpixels" in stages else "",
         "stores": hashes,
         "num_frames": sum(map(len, rows)),
         "rows_hash": sha256(np.concatenate(rows).astype("<i8").tobytes())[:16],

@@ -234,4 +234,4 @@ def _peek(path: Path) -> Mapping[str, Any]:
 
 
 def _init_of(facts: dict[str, Any]) -> str:
-    return f"{facts['recipe']['name']}/{facts['source']}" if facts else ""
+    return "/".join(filter(None, (facts["recipe"]["name"], facts["source"]))) if facts else ""

@@ -7,7 +7,7 @@ from tests.train.small_runs import paths_of, small_recipe
 from train.augment import Config as Augment
 from train.augment import PairedSample, resize_eval
 from train.downstream import Downstream
-from train.lifted import evaluate_lifted, lift, train_lifted
+from train.lifted import LIFTED_STAGES, evaluate_lifted, lift, train_lifted
 from train.metrics import scores
 from train.models.image_teacher import Config, make_teacher
 from train.stores import Stores
@@ -48,7 +48,7 @@ def test_no_pair_is_no_feature():
 
 def test_features_are_those_of_the_upsampled_map(opened):
     teacher = make_teacher(Config("tiny"))
-    sample = opened.paired_sample(0, with_segments=False)
+    sample = opened.paired_sample(0, LIFTED_STAGES)
     features, points = lift(teacher, sample, AUGMENT)
     resized = resize_eval(sample, AUGMENT)
     images = torch.from_numpy(np.stack(resized.images)).permute(0, 3, 1, 2).float() / 255
@@ -62,7 +62,7 @@ def test_features_are_those_of_the_upsampled_map(opened):
 
 
 def test_points_are_those_that_the_projections_call_seen(opened):
-    sample = opened.paired_sample(1, with_segments=False)
+    sample = opened.paired_sample(1, LIFTED_STAGES)
     _, points = lift(make_teacher(Config("raw_rgb")), sample, AUGMENT)
     seen = np.flatnonzero(opened.seen(1, len(sample.points)))
     # rounding to the resized image drops pairs in its last half pixel

@@ -18,6 +18,7 @@ from train.loader import (
     run_batches,
 )
 from train.mixture import BLOCK_FRAMES, Part, epoch_order
+from train.recipes import load_recipe
 from train.rows import choose_pairs
 from train.stores import StorePaths, Stores
 
@@ -82,8 +83,15 @@ def test_an_error_in_a_worker_is_one_line(tmp_path):
 
 
 def test_what_a_recipe_reads():
-    assert pretrain_stages(small_recipe()) == ("frames", "superpixels", "projections", "segments")
-    assert pretrain_stages(small_recipe(name="slidr_small"))[-1] == "projections"
+    always = ("frames", "projections")
+    assert pretrain_stages(small_recipe()) == (*always, "superpixels", "segments")
+    assert pretrain_stages(small_recipe(name="slidr_small")) == (*always, "superpixels")
+    for name in ("ppkt_small", "cosine_small"):
+        assert pretrain_stages(load_recipe(name)) == always
+    superpoints = ("losses.superpixel_weight=0", "losses.point_to_segment.segments=superpoints")
+    recipe = small_recipe("losses.temporal_weight=0", *superpoints)
+    assert pretrain_stages(recipe) == (*always, "superpixels")
+    assert "images" not in recipe.losses.reads  # the teacher need not look
 
 
 def test_only_the_temporal_loss_reads_the_successor(stores):

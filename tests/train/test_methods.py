@@ -132,3 +132,16 @@ def test_intensity_as_the_network_takes_it(two):
     assert (expected == 1).any() and (expected < 1).any()
     with pytest.raises(UserError, match="intensity: unknown name 'raw'; .*normalized, slidr"):
         replace(two[0], intensity="raw")
+
+
+@pytest.mark.parametrize("name", ["ppkt_small", "cosine_small"])
+def test_a_method_without_superpixels_needs_none(stores, tmp_path, name):
+    shutil.copytree(stores / FOLDER, tmp_path / FOLDER)
+    for path in (tmp_path / FOLDER).glob("superpixels-*.zarr"):
+        shutil.rmtree(path)
+    width = "network.out_channels=128" if name == "cosine_small" else "network.out_channels=16"
+    recipe = small_recipe(width, "epochs=1", name=name)
+    checkpoint = pretrain(tmp_path / "run", paths_of(tmp_path), recipe, NATIVE)
+    facts = load_checkpoint(checkpoint, "facts")["facts"]
+    assert facts["source"] == ""
+    assert set(facts["stores"]) == {"frames.zarr", "projections.zarr"}

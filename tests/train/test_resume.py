@@ -157,8 +157,8 @@ def test_samples_without_a_pair_are_counted_and_the_run_goes_on(stores, tmp_path
     whole_sample, none = Stores.paired_sample, np.zeros(0, np.int64)
     columns = ("pair_point", "pair_image", "pair_row", "pair_col")
 
-    def blind(self, row, with_segments):
-        sample = whole_sample(self, row, with_segments)
+    def blind(self, row, stages):
+        sample = whole_sample(self, row, stages)
         return replace(sample, **dict.fromkeys(columns, none)) if row % 2 else sample
 
     monkeypatch.setattr(Stores, "paired_sample", blind)

@@ -76,7 +76,7 @@ def test_pairs_at_half_size_by_hand():
         "superpixels": Rows(ids=ids),
         "projections": Rows(uv=uv),
     }
-    sample = stores.paired_sample(4, with_segments=False)
+    sample = stores.paired_sample(4, ALL[:3])
     assert [image.shape for image in sample.images] == [(4, 5, 3)] * 2
     np.testing.assert_array_equal(sample.ids[0], ids[1, :, :5])
     # floor((7.5) / 2) = 3, floor(9.5 / 2) = 4, floor(5.5 / 2) = 2, floor(4.5 / 2) = 2
@@ -90,7 +90,7 @@ def test_pairs_at_half_size_by_hand():
 
 def test_pairs_of_the_city_are_those_of_its_stores(stores):
     folder = stores / FOLDER
-    sample = opened(folder).paired_sample(1, with_segments=True)
+    sample = opened(folder).paired_sample(1, ALL)
     frames, uv = open_store(folder / "frames.zarr"), open_store(folder / "projections.zarr")
     expected = [
         (point, camera, row, col)

@@ -41,7 +41,7 @@ class Config:
 def reads(config: Config) -> frozenset[str]:
     """Return what this loss looks at beside the points at t."""
     if config.segments == "superpoints":
-        return frozenset({"images"})
+        return frozenset({"superpixels"})
     return frozenset({"segments", "successor"} if config.both_frames else {"segments"})
 
 

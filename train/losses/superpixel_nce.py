@@ -30,7 +30,7 @@ class Config:
 
 def reads(config: Config) -> frozenset[str]:
     """Return what this loss looks at beside the points at t."""
-    return frozenset({"images"})
+    return frozenset({"images", "superpixels"})
 
 
 def of_batch(encoded: Encoded, config: Config) -> Term:

@@ -2,7 +2,8 @@
 
 A loss module has a frozen `Config`; `loss(...)`, which takes the tensors it needs, features first,
 and returns a `train.contrast.Term`; `of_batch(encoded, config)`, which picks them from a
-`train.encoded.Encoded`; and `reads(config)`, a subset of {"images", "segments", "successor"}.
+`train.encoded.Encoded`; and `reads(config)`, a subset of
+{"images", "superpixels", "segments", "successor"}.
 """
 
 from pipeline.tables import Table

@@ -12,7 +12,7 @@ def test_every_loss_has_a_frozen_config_and_a_function(name):
     module = LOSSES.load(name)
     config = module.Config()
     assert callable(module.loss) and callable(module.of_batch)
-    assert module.reads(config) <= {"images", "segments", "successor"}
+    assert module.reads(config) <= {"images", "superpixels", "segments", "successor"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.anything = 1.0
 
