@@ -131,7 +131,7 @@ view: env  ## predictions as PNG, PLY and rerun recording, no display: FRAMES=4
 	@$(PY) -m eval view $(PLACES) $(MEASURED) $(if $(FRAMES),--frames $(FRAMES)) $(if $(OUT),--out $(OUT)) $(ARGS)
 
 report: env  ## one HTML page of every result below RUNS
-	@$(PY) -m eval report $(PLACES)
+	@$(PY) -m eval report $(PLACES) $(ARGS)
 
 demo: env  ## everything once on the synthetic city, ends with the path of report.html
 	@$(PY) -m pipeline run --dataset synthetic --version demo --source slic --stores $(STORES)

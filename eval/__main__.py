@@ -126,6 +126,13 @@ def table(
 @click.option(
     "--frames", type=click.IntRange(0), default=2, help="Validation frames to draw per probed run."
 )
+@click.option(
+    "--near",
+    nargs=2,
+    type=float,
+    metavar="X Y",
+    help="Similarities are to the point nearest to here, m in the LiDAR frame [a car, ...].",
+)
 def report(
     dataset: str,
     version: str | None,
@@ -135,6 +142,7 @@ def report(
     device: str,
     out: Path | None,
     frames: int,
+    near: tuple[float, float] | None,
 ) -> None:
     """Write one self-contained HTML page of every result, curve and picture."""
     from eval.report import check_runs, write_report
@@ -149,7 +157,7 @@ def report(
     set_threads()
     opened = Stores(StorePaths(place))
     machine = Machine(engine or default_engine(device), device)
-    scenes = draw_scenes(runs, opened, frames, machine)
+    scenes = draw_scenes(runs, opened, frames, machine, near)
     about = f"Data: {place} ({len(opened.index)} keyframes). Runs: {runs}."
     path = out or runs / "report.html"
     click.echo(write_report(path, runs, place / "pictures", scenes, about).resolve())

@@ -7,7 +7,7 @@ import numpy as np
 from eval.clouds import write_ply, write_rerun
 from eval.predictor import Predictor, as_measured, load_predictor
 from eval.results import read_results
-from eval.similarity import choose_query, point_similarity, similarity_page
+from eval.similarity import choose_query, nearest_point, point_similarity, similarity_page
 from eval.sources_page import read_sources, sources_page
 from eval.view import Picture, predict, prediction_page
 from pipeline.errors import UserError, check
@@ -19,7 +19,13 @@ from train.trainer import Machine
 SPLIT = "val"
 
 
-def draw_scenes(runs: Path, stores: Stores, num_frames: int, machine: Machine) -> list[Picture]:
+def draw_scenes(
+    runs: Path,
+    stores: Stores,
+    num_frames: int,
+    machine: Machine,
+    near_m: tuple[float, float] | None = None,
+) -> list[Picture]:
     """Return a page per network and frame, frames evenly spaced over validation.
 
     First the superpixel sources on one image, then similarities of each pretrained network, then
@@ -30,6 +36,8 @@ def draw_scenes(runs: Path, stores: Stores, num_frames: int, machine: Machine) -
         stores: the data set; results on others, or whose network is gone, are left out.
         num_frames: frames per result.
         machine: sparse engine and device.
+        near_m: x, y in the LiDAR frame; similarities are to the point nearest to it, else to one
+            of a class that `choose_query` prefers.
     """
     rows = shown_rows(stores, num_frames)
     if not len(rows):
@@ -41,7 +49,7 @@ def draw_scenes(runs: Path, stores: Stores, num_frames: int, machine: Machine) -
         pictures.append(Picture(title, sources_page(views)))
     return (
         pictures
-        + _similarities(runs, stores, first, machine)
+        + _similarities(runs, stores, first, machine, near_m)
         + _predictions(runs, stores, rows, machine)
     )
 
@@ -99,18 +107,22 @@ def class_colors(stores: Stores) -> np.ndarray:
     return np.array([taxonomy["colors"][name] for name in taxonomy["classes"]], np.uint8)
 
 
-def _similarities(runs: Path, stores: Stores, row: int, machine: Machine) -> list[Picture]:
+def _similarities(
+    runs: Path, stores: Stores, row: int, machine: Machine, near_m: tuple[float, float] | None
+) -> list[Picture]:
     classes, found = list(stores.taxonomy["classes"]), []
     points, labels = stores.points(row), stores.labels(row)
-    query = choose_query(points, labels, classes)
+    query = nearest_point(points, near_m) if near_m else choose_query(points, labels, classes)
+    x, y, _ = points[query, :3]
     name = classes[labels[query]] if labels[query] < len(classes) else "unlabeled"
+    place = f"{name} at {x:.1f}, {y:.1f} m"
     for path in sorted(runs.glob(f"*/{CHECKPOINT}")):
         try:
             similarity = point_similarity(path, stores, row, query, machine)
         except UserError:  # another kind of checkpoint than a pretraining's of this code
             continue
         frame_id = stores.index.frame_ids[row]
-        title = f"{path.parent.name}: cosine similarity to a point ({name}), {frame_id}"
+        title = f"{path.parent.name}: cosine similarity to a point ({place}), {frame_id}"
         found.append(Picture(title, similarity_page(points, similarity, query, title)))
     return found
 

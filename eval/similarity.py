@@ -19,8 +19,13 @@ EPSILON = 1e-12  # of a feature without length
 PREFERRED = ("car", "truck", "pedestrian", "vegetation", "manmade", "building")
 
 
+def nearest_point(points: np.ndarray, near_m: tuple[float, float]) -> int:
+    """Return the row of the point [N, 4] whose x, y in m lie nearest to a place; N > 0."""
+    return int(np.linalg.norm(points[:, :2] - near_m, axis=1).argmin())
+
+
 def choose_query(points: np.ndarray, labels: np.ndarray, classes: list[str]) -> int:
-    """Return the point to compare with: the nearest of the first of some classes that occurs.
+    """Return a point worth comparing with: the nearest of the first of some classes that occurs.
 
     Args:
         points: [N, 4] m, N > 0.

@@ -1,6 +1,8 @@
 """`python -m eval probe | fewshot | report` as a user runs them, on the tiny city."""
 
 import json
+import math
+import re
 import shutil
 
 import click
@@ -128,9 +130,11 @@ def test_robustness_view_predict_and_table(evaluate, here, runs, stores, tmp_pat
     done = here(main, "compare", "--runs", runs)
     assert done.code == 0, done.err
     assert "| start | linear train | run, or source |" in done.out
-    done = evaluate("report", "--frames", "1")
+    done = evaluate("report", "--frames", "1", "--near", "6", "-4")
     assert done.code == 0, done.err
     text = (runs / "report.html").read_text()
+    x, y = re.search(r"to a point \(.+ at (\S+), (\S+) m\)", text).groups()
+    assert math.dist((float(x), float(y)), (6, -4)) < 1  # the ground is everywhere
     assert "mIoU under corruption" in text and "only compares these runs" in text
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.similarity import choose_query, point_similarity, similarity_page
+from eval.similarity import choose_query, nearest_point, point_similarity, similarity_page
 from tests.train.small_runs import paths_of, small_recipe
 from train.stores import Stores
 from train.trainer import Machine, pretrain
@@ -17,6 +17,12 @@ def test_the_nearest_point_of_the_first_class_that_occurs_is_asked():
     assert choose_query(POINTS, np.array([1, 1, 0, 255], np.uint8), classes) == 1
     assert choose_query(POINTS, np.array([2, 2, 0, 255], np.uint8), classes) == 2
     assert choose_query(POINTS, np.array([2, 2, 2, 255], np.uint8), classes) == 3
+
+
+def test_a_point_can_be_chosen_by_its_place():
+    points = np.array([[9, 0, 0, 1], [5, -3, 4, 1], [5, 3, 0, 1]], np.float32)
+    assert nearest_point(points, (6.0, -2.0)) == 1
+    assert nearest_point(points, (6.0, 2.0)) == 2
 
 
 def test_a_page_shows_any_similarity():
