@@ -1,14 +1,16 @@
 """Commands of stage three: `python -m eval COMMAND --help`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 # first: it sets OpenMP's threads before torch comes in
-from train.__main__ import device_option, store_options
+from train.__main__ import Setup, device_option, setup_options
 
 import click  # isort: skip
 
 from pipeline.errors import run_main  # isort: skip
+from pipeline.options import gathered  # isort: skip
 
 if TYPE_CHECKING:
     from eval.predictor import Predictor
@@ -19,63 +21,101 @@ def main() -> None:
     """Stage three: a checkpoint in, numbers and a page out."""
 
 
-def start_options(command):
-    """Add the options that say what a downstream network starts from."""
-    options = [
-        click.option(
-            "--run",
-            "run_name",
-            help="Run [<recipe>-<data set>-<source> or random|teacher-<recipe>-<data set>].",
-        ),
-        click.option("--source", default="slic", help="Superpixel source, names the default run."),
-        click.option("--recipe", default="seal", help="Recipe: default run, and a random network."),
-        click.option(
-            "--init",
-            type=click.Choice(["checkpoint", "random", "teacher"]),
-            default="checkpoint",
-            help="The run's last checkpoint, random weights, or the image teacher itself.",
-        ),
-        click.option(
-            "--checkpoint", type=Path, help="Another than the run's: ours, SLidR's, Seal's."
-        ),
-        click.option("--seeds", default="0", help="Comma-separated; mean and std are reported."),
-        click.option("--taxonomy", default="", help="Other classes of the data set's manifest."),
-        click.option("--set", "settings", multiple=True, help="key=value of the protocol."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class Task:
+    """What a downstream network starts from, and how it is trained."""
+
+    run_name: str | None
+    source: str
+    recipe: str
+    init: str
+    checkpoint: Path | None
+    seeds: str
+    taxonomy: str
+    settings: tuple[str, ...]
+
+    def measure(self, setup: Setup, protocol: str, split: str) -> None:
+        """Train on a split, print the validation mIoU and the path of the result."""
+        from eval.protocol import parse_seeds, run_protocol
+        from eval.start import find_start
+        from pipeline.errors import check
+        from train.stores import StorePaths, Stores
+
+        check(
+            not (self.checkpoint and (self.init != "checkpoint" or self.run_name is None)),
+            "--checkpoint: must come with --run NAME (the folder for its results) and without "
+            f"--init random or teacher, got --run {self.run_name} --init {self.init}",
+        )
+        place, seeds = setup.place, parse_seeds(self.seeds)
+        name = f"{self.recipe}-{place.name}"
+        name = f"{name}-{self.source}" if self.init == "checkpoint" else f"{self.init}-{name}"
+        run = setup.runs / (self.run_name or name)
+        start = find_start(run, self.init, self.recipe, self.checkpoint)
+        paths = StorePaths(place, self.source, taxonomy=self.taxonomy, intensity=start.intensity)
+        result, path = run_protocol(
+            run, Stores(paths), protocol, split, start, self.settings, seeds, setup.machine()
+        )
+        spread = f" +- {result.std:.2f}" if len(result.miou) > 1 else ""
+        click.echo(
+            f"{result.protocol} on {result.dataset} {result.split}, from {result.init}: "
+            f"mIoU {result.mean:.2f}{spread} % over {len(result.classes) - result.num_absent} "
+            f"classes ({result.num_absent} absent){_seen(result)}"
+        )
+        click.echo(path)
+
+
+task_options = gathered(
+    "task",
+    Task,
+    click.option(
+        "--run",
+        "run_name",
+        help="Run [<recipe>-<data set>-<source> or random|teacher-<recipe>-<data set>].",
+    ),
+    click.option("--source", default="slic", help="Superpixel source, names the default run."),
+    click.option("--recipe", default="seal", help="Recipe: default run, and a random network."),
+    click.option(
+        "--init",
+        type=click.Choice(["checkpoint", "random", "teacher"]),
+        default="checkpoint",
+        help="The run's last checkpoint, random weights, or the image teacher itself.",
+    ),
+    click.option("--checkpoint", type=Path, help="Another than the run's: ours, SLidR's, Seal's."),
+    click.option("--seeds", default="0", help="Comma-separated; mean and std are reported."),
+    click.option("--taxonomy", default="", help="Other classes of the data set's manifest."),
+    click.option("--set", "settings", multiple=True, help="key=value of the protocol."),
+)
 
 
 @main.command()
-@store_options
-@start_options
+@setup_options
+@task_options
 @click.option("--split", default="train", help="Labels to train the last layer on.")
-def probe(**options) -> None:
+def probe(setup: Setup, task: Task, split: str) -> None:
     """Linear probe: train only the last layer on all labels, report validation mIoU."""
-    _measure("linear", **options)
+    task.measure(setup, "linear", split)
 
 
 @main.command()
-@store_options
-@start_options
+@setup_options
+@task_options
 @click.option("--split", default="1pct", help="Labels: 1pct 5pct 10pct 25pct half full.")
-def fewshot(**options) -> None:
+def fewshot(setup: Setup, task: Task, split: str) -> None:
     """Fine-tune every layer on a share of the labels, report validation mIoU."""
-    _measure("few_shot", **options)
+    task.measure(setup, "few_shot", split)
 
 
 @main.command()
-@store_options
-@start_options
+@setup_options
+@task_options
 @click.option("--split", default="1pct", help="Labels; all other training frames go without.")
-def semi(**options) -> None:
+def semi(setup: Setup, task: Task, split: str) -> None:
     """Fine-tune on a share of the labels and the other scans (mean teacher, LaserMix)."""
-    _measure("semi_supervised", **options)
+    task.measure(setup, "semi_supervised", split)
 
 
 @main.command()
-@store_options
+@setup_options
 @click.option("--inits", default="random", help="Comma-separated: random, runs, files of weights.")
 @click.option(
     "--splits",
@@ -88,12 +128,7 @@ def semi(**options) -> None:
 @click.option("--shard", default="0/1", help="i/n: every n-th cell from the i-th; no scheduler.")
 @click.option("--print", "only_print", is_flag=True, help="Only print what is there.")
 def table(
-    dataset: str,
-    version: str | None,
-    stores: Path,
-    runs: Path,
-    engine: str | None,
-    device: str,
+    setup: Setup,
     inits: str,
     splits: str,
     seeds: str,
@@ -105,23 +140,18 @@ def table(
     """Measure data set x init x labels x seed, skipping what is done; print the table."""
     from eval.matrix import Matrix, markdown, parse_shard, run_matrix
     from eval.protocol import parse_seeds
-    from train.__main__ import find_places
-    from train.engines.table import default_engine
-    from train.trainer import Machine, set_threads
 
-    set_threads()
     words = [tuple(w.strip() for w in text.split(",") if w.strip()) for text in (inits, splits)]
-    places = tuple(find_places(stores, dataset, version))
-    matrix = Matrix(places, *words, parse_seeds(seeds))
-    machine, part = Machine(engine or default_engine(device), device), parse_shard(shard)
+    matrix = Matrix(tuple(setup.places), *words, parse_seeds(seeds))
+    machine, part = setup.machine(), parse_shard(shard)
     if not only_print:
-        for line in run_matrix(matrix, runs, recipe, settings, part, machine):
+        for line in run_matrix(matrix, setup.runs, recipe, settings, part, machine):
             click.echo(line, err=True)
-    click.echo(markdown(matrix, runs))
+    click.echo(markdown(matrix, setup.runs))
 
 
 @main.command()
-@store_options
+@setup_options
 @click.option("--out", type=Path, help="HTML file [<runs>/report.html].")
 @click.option(
     "--frames", type=click.IntRange(0), default=2, help="Validation frames to draw per probed run."
@@ -134,12 +164,7 @@ def table(
     help="Similarities are to the point nearest to here, m in the LiDAR frame [a car, ...].",
 )
 def report(
-    dataset: str,
-    version: str | None,
-    stores: Path,
-    runs: Path,
-    engine: str | None,
-    device: str,
+    setup: Setup,
     out: Path | None,
     frames: int,
     near: tuple[float, float] | None,
@@ -147,32 +172,20 @@ def report(
     """Write one self-contained HTML page of every result, curve and picture."""
     from eval.report import check_runs, write_report
     from eval.scenes import draw_scenes
-    from pipeline.index import find_folder
-    from train.engines.table import default_engine
     from train.stores import StorePaths, Stores
-    from train.trainer import Machine, set_threads
 
-    place = find_folder(stores, dataset, version)
+    place, runs = setup.place, setup.runs
     check_runs(runs)  # before a minute of drawing
-    set_threads()
     opened = Stores(StorePaths(place))
-    machine = Machine(engine or default_engine(device), device)
-    scenes = draw_scenes(runs, opened, frames, machine, near)
+    scenes = draw_scenes(runs, opened, frames, setup.machine(), near)
     about = f"Data: {place} ({len(opened.index)} keyframes). Runs: {runs}."
     path = out or runs / "report.html"
     click.echo(write_report(path, runs, place / "pictures", scenes, about).resolve())
 
 
 @main.command()
-@store_options
-def compare(
-    dataset: str,
-    version: str | None,
-    stores: Path,
-    runs: Path,
-    engine: str | None,
-    device: str,
-) -> None:
+@setup_options
+def compare(setup: Setup) -> None:
     """Print every result below the runs beside the published numbers, which are marked."""
     from eval.comparison import BRACKETS
     from eval.comparison import compare as side_by_side
@@ -180,8 +193,8 @@ def compare(
     from eval.seeds import all_results
     from pipeline.errors import check
 
-    results = all_results(runs)
-    check(bool(results), f"{runs}: must hold results, got none; run 'make probe' first")
+    results = all_results(setup.runs)
+    check(bool(results), f"{setup.runs}: must hold results, got none; run 'make probe' first")
     columns = side_by_side(results)
     for place in dict.fromkeys(column.place for column in columns):
         head, rows, _ = comparison_rows([column for column in columns if column.place == place])
@@ -235,49 +248,77 @@ def corrupt(
             click.echo(write_corrupted(opened, rows, kind, severity, folder, settings))
 
 
-def predictor_options(command):
-    """Add the options that say which measured network is used."""
-    options = [
-        click.option("--run", "run_name", help="Run [<recipe>-<data set>-<source>]."),
-        click.option("--source", default="slic", help="Superpixel source, names the default run."),
-        click.option("--recipe", default="seal", help="Recipe, names the default run."),
-        click.option("--protocol", default="linear", help="linear, few_shot or semi_supervised."),
-        click.option("--split", default="train", help="Labels it was trained on."),
-        click.option("--checkpoint", type=Path, help="Another .pt file in results/ of some run."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class Measured:
+    """Which measured network is used."""
+
+    run_name: str | None
+    source: str
+    recipe: str
+    protocol: str
+    split: str
+    checkpoint: Path | None
+
+    def load(self, setup: Setup) -> "Predictor":
+        """Return it, on its device.
+
+        Raises:
+            UserError: it was not measured, or not kept.
+        """
+        from eval.predictor import load_predictor
+        from pipeline.errors import check, unknown_name
+
+        run = setup.runs / (self.run_name or f"{self.recipe}-{setup.place.name}-{self.source}")
+        name = f"{self.protocol}-{setup.dataset}-{self.split}.pt"
+        path = self.checkpoint or run / "results" / name
+        made_by = {"linear": "probe", "few_shot": "fewshot", "semi_supervised": "semi"}
+        if self.protocol not in made_by:
+            raise unknown_name("--protocol", self.protocol, made_by)
+        command = made_by[self.protocol]
+        command += "" if self.protocol == "linear" else f" SPLIT={self.split}"
+        check(
+            path.is_file(),
+            f"{path}: checkpoint must exist, got nothing; run 'make {command}' first",
+        )
+        predictor = load_predictor(path, setup.machine().engine)
+        predictor.network.to(setup.device)
+        return predictor
+
+
+measured_options = gathered(
+    "measured",
+    Measured,
+    click.option("--run", "run_name", help="Run [<recipe>-<data set>-<source>]."),
+    click.option("--source", default="slic", help="Superpixel source, names the default run."),
+    click.option("--recipe", default="seal", help="Recipe, names the default run."),
+    click.option("--protocol", default="linear", help="linear, few_shot or semi_supervised."),
+    click.option("--split", default="train", help="Labels it was trained on."),
+    click.option("--checkpoint", type=Path, help="Another .pt file in results/ of some run."),
+)
 
 
 @main.command()
-@store_options
-@predictor_options
+@setup_options
+@measured_options
 @click.option("--limit", type=click.IntRange(1), help="At most this many frames, evenly spaced.")
 @click.option("--corrupted", help="Data set with the scans of nuScenes-C [made on the fly].")
 @click.option("--set", "settings", multiple=True, help="KIND.SEVERITY.KEY=VALUE of a level.")
 def robustness(
-    dataset: str,
-    version: str | None,
-    stores: Path,
-    runs: Path,
-    engine: str | None,
-    device: str,
+    setup: Setup,
     limit: int | None,
     corrupted: str | None,
     settings: tuple[str, ...],
-    **chosen,
+    measured: Measured,
 ) -> None:
     """Evaluate a probed or fine-tuned network on clean and 24 corrupted versions; mCE and mRR."""
     from eval.robustness import describe, run_robustness
     from pipeline.index import find_folder
     from train.stores import StorePaths, Stores
 
-    place = find_folder(stores, dataset, version)
-    predictor = _load_measured(runs, dataset, place.name, engine, device, **chosen)
-    read = Stores(StorePaths(find_folder(stores, corrupted, None))) if corrupted else None
-    opened = Stores(StorePaths(place))
-    found, written = run_robustness(predictor, opened, limit, device, read, settings)
+    opened = Stores(StorePaths(setup.place))
+    predictor = measured.load(setup)
+    read = Stores(StorePaths(find_folder(setup.stores, corrupted, None))) if corrupted else None
+    found, written = run_robustness(predictor, opened, limit, setup.device, read, settings)
     click.echo("\n".join(describe(found)))
     click.echo(written)
 
@@ -318,118 +359,30 @@ def predict(
 
 
 @main.command()
-@store_options
-@predictor_options
+@setup_options
+@measured_options
 @click.option(
     "--frames", type=click.IntRange(1), default=4, help="Validation frames, evenly spaced."
 )
 @click.option("--out", type=Path, help="Folder [<runs>/<run>/view].")
 def view(
-    dataset: str,
-    version: str | None,
-    stores: Path,
-    runs: Path,
-    engine: str | None,
-    device: str,
+    setup: Setup,
     frames: int,
     out: Path | None,
-    **chosen,
+    measured: Measured,
 ) -> None:
     """Write predictions of validation frames as PNG, PLY and a rerun recording; no display."""
     from eval.scenes import view_frames
-    from pipeline.index import find_folder
     from train.stores import StorePaths, Stores
 
-    place = find_folder(stores, dataset, version)
-    predictor = _load_measured(runs, dataset, place.name, engine, device, **chosen)
+    opened = Stores(StorePaths(setup.place))
+    predictor = measured.load(setup)
     folder = out or predictor.path.parents[1] / "view"
-    written, hint = view_frames(predictor, Stores(StorePaths(place)), frames, folder)
+    written, hint = view_frames(predictor, opened, frames, folder)
     for file in written:
         click.echo(file)
     if hint:
         click.echo(f"no recording: {hint}", err=True)
-
-
-def _load_measured(
-    runs: Path,
-    dataset: str,
-    place: str,
-    engine: str | None,
-    device: str,
-    run_name: str | None,
-    source: str,
-    recipe: str,
-    protocol: str,
-    split: str,
-    checkpoint: Path | None,
-) -> "Predictor":
-    from eval.predictor import load_predictor
-    from pipeline.errors import check, unknown_name
-    from train.engines.table import default_engine
-    from train.trainer import set_threads
-
-    run = runs / (run_name or f"{recipe}-{place}-{source}")
-    path = checkpoint or run / "results" / f"{protocol}-{dataset}-{split}.pt"
-    made_by = {"linear": "probe", "few_shot": "fewshot", "semi_supervised": "semi"}
-    if protocol not in made_by:
-        raise unknown_name("--protocol", protocol, made_by)
-    command = made_by[protocol] + ("" if protocol == "linear" else f" SPLIT={split}")
-    check(path.is_file(), f"{path}: checkpoint must exist, got nothing; run 'make {command}' first")
-    set_threads()
-    predictor = load_predictor(path, engine or default_engine(device))
-    predictor.network.to(device)
-    return predictor
-
-
-def _measure(
-    protocol: str,
-    dataset: str,
-    version: str | None,
-    stores: Path,
-    runs: Path,
-    engine: str | None,
-    device: str,
-    run_name: str | None,
-    source: str,
-    recipe: str,
-    init: str,
-    checkpoint: Path | None,
-    seeds: str,
-    taxonomy: str,
-    settings: tuple[str, ...],
-    split: str,
-) -> None:
-    from eval.protocol import parse_seeds, run_protocol
-    from eval.start import find_start
-    from pipeline.errors import check
-    from pipeline.index import find_folder
-    from train.engines.table import default_engine
-    from train.stores import StorePaths, Stores
-    from train.trainer import Machine, set_threads
-
-    check(
-        not (checkpoint and (init != "checkpoint" or run_name is None)),
-        "--checkpoint: must come with --run NAME (the folder for its results) and without "
-        f"--init random or teacher, got --run {run_name} --init {init}",
-    )
-    set_threads()
-    place = find_folder(stores, dataset, version)
-    named = {"checkpoint": f"{recipe}-{place.name}-{source}"}
-    name = named.get(init, f"{init}-{recipe}-{place.name}")
-    run = runs / (run_name or name)
-    start = find_start(run, init, recipe, checkpoint)
-    opened = Stores(StorePaths(place, source, taxonomy=taxonomy, intensity=start.intensity))
-    machine = Machine(engine or default_engine(device), device)
-    result, path = run_protocol(
-        run, opened, protocol, split, start, settings, parse_seeds(seeds), machine
-    )
-    spread = f" +- {result.std:.2f}" if len(result.miou) > 1 else ""
-    click.echo(
-        f"{result.protocol} on {result.dataset} {result.split}, from {result.init}: "
-        f"mIoU {result.mean:.2f}{spread} % over {len(result.classes) - result.num_absent} classes "
-        f"({result.num_absent} absent){_seen(result)}"
-    )
-    click.echo(path)
 
 
 def _seen(result) -> str:

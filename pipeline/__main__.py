@@ -11,67 +11,26 @@ import click
 import numpy as np
 
 from pipeline.errors import EXIT_QUARANTINED, EXIT_USER_ERROR, UserError, check, run_main
+from pipeline.options import gathered
+from pipeline.stage_options import (
+    PLACE_OPTIONS,
+    Chosen,
+    Data,
+    Running,
+    data_options,
+    frame_options,
+    run_options,
+)
 
 if TYPE_CHECKING:
     from pipeline.cluster import Cluster
     from pipeline.scheduler import Where
     from pipeline.stage import Place, StageName
 
-CITY = "synthetic"
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def main() -> None:
     """Stage one: recordings in; images, superpixels, projections and segments out (Zarr)."""
-
-
-def dataset_options(command):
-    """Add the options that say which data set, where it is and where its stores go."""
-    options = [
-        click.option("--dataset", default=CITY, help="Name of a manifest in data_manifests/."),
-        click.option("--root", type=str, help="Folder of the recordings [else <DATASET>_ROOT]."),
-        click.option("--version", help="Version folder; for synthetic SIZE or SIZE-SEED."),
-        click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def frame_options(command):
-    """Add the options that choose frames."""
-    options = [
-        click.option("--scenes", help="Comma-separated scenes; whole blocks that contain them."),
-        click.option("--limit", type=click.IntRange(1), help="At most this many frames."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def run_options(command):
-    """Add the options that say where blocks are computed and what a frame may cost."""
-    options = [
-        click.option(
-            "--scheduler", default="serial", help="serial, local[:n], tcp://host:port, slurm:file."
-        ),
-        click.option(
-            "--frame-timeout", "frame_timeout_s", type=click.FloatRange(1), default=600.0,
-            help="Seconds after which a frame counts as hung.",
-        ),
-        click.option(
-            "--retries", type=click.IntRange(0), default=1,
-            help="Times that a frame which raised, hung or killed its process is tried again.",
-        ),
-        click.option(
-            "--worker-memory", "memory_gb", type=click.FloatRange(0.5),
-            help="GB of private memory of a worker [what the machine has].",
-        ),
-        click.option("--device", default="cpu", help="Torch device of model-based sources."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @dataclass(frozen=True)
@@ -117,28 +76,23 @@ def synthesize(root: Path | None, size: str, seed: int, lidar: str) -> None:
 
 
 @main.command()
-@dataset_options
-def index(dataset: str, root: str | None, version: str | None, stores: Path) -> None:
+@data_options
+def index(data: Data) -> None:
     """Build or extend a data set's index and check it against the files; exit 3 on problems."""
-    place = _find(dataset, root, version, stores)
+    place = data.find()
     if _report(place, _index(place, fresh=True)):
         sys.exit(EXIT_QUARANTINED)
 
 
 @main.command("check")
-@click.argument("dataset")
-@click.option("--root", type=str, help="Folder of the recordings [else <DATASET>_ROOT].")
-@click.option("--version", help="Version; for synthetic SIZE or SIZE-SEED.")
-@click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores.")
+@gathered("data", Data, click.argument("dataset"), *PLACE_OPTIONS)
 @click.option("--frames", "count", type=click.IntRange(1), default=3, help="Frames to draw.")
 @click.option("--out", type=Path, help="Folder for the PNG files [<stores>/<dataset>/pictures].")
-def check_command(
-    dataset: str, root: str | None, version: str | None, stores: Path, count: int, out: Path | None
-) -> None:
+def check_command(data: Data, count: int, out: Path | None) -> None:
     """Do what `index` does, and draw points over images and labels from above."""
     from pipeline.check import draw_check
 
-    place = _find(dataset, root, version, stores)
+    place = data.find()
     built = _index(place, fresh=True)
     problems = _report(place, built)
     for path in draw_check(built, place.root, out or place.folder / "pictures", count):
@@ -148,7 +102,7 @@ def check_command(
 
 
 @main.command()
-@dataset_options
+@data_options
 @frame_options
 @click.option("--stage", "stages", multiple=True, help="Only this stage (repeatable) [all four].")
 @click.option("--source", default="slic", help="Superpixel source, 'slic' or 'slic@label'.")
@@ -159,12 +113,8 @@ def check_command(
 @click.option("--dry-run", is_flag=True, help="Say what is done and what is to do, and stop.")
 @run_options
 def run(
-    dataset: str,
-    root: str | None,
-    version: str | None,
-    stores: Path,
-    scenes: str | None,
-    limit: int | None,
+    data: Data,
+    chosen: Chosen,
     stages: tuple[str, ...],
     source: str,
     shard: str,
@@ -172,11 +122,9 @@ def run(
     rebuild: bool,
     retry_quarantined: bool,
     dry_run: bool,
-    scheduler: str,
-    **limits: float | str | None,
+    running: Running,
 ) -> None:
     """Run stage one, or single stages of it; done blocks are skipped."""
-    from pipeline.scheduler import parse_scheduler
     from pipeline.stage import StageName, check_settings, describe_capacity, usable_stages
 
     names = [StageName.parse(text) for text in stages or _all_stages()]
@@ -184,37 +132,37 @@ def run(
         not settings or len(names) == 1,
         f"--set: must go with one --stage, got {len(names)} stages; add --stage NAME",
     )
-    part, where = _parse_shard(shard), parse_scheduler(scheduler)
+    part, where = _parse_shard(shard), running.where
     check(
         not rebuild or part[1] == 1,
         f"--rebuild: must not go with --shard {shard}, which would replace what other shards make; "
         "rebuild once with --limit 1, then start the shards",
     )
-    place = _find(dataset, root, version, stores)
+    place = data.find()
     place_index = _index(place)
-    rows = _choose_rows(place_index, scenes, limit)
+    rows = chosen.rows(place_index)
     click.echo(f"{place.folder}: {describe_capacity(place_index.capacity())}", err=True)
     if not stages:
         names, absent = usable_stages(names, place_index)
         for line in absent:
-            click.echo(f"{dataset}: {line}", err=True)
+            click.echo(f"{data.dataset}: {line}", err=True)
     check_settings(names, source, place, settings)
     wish = Wish(names, source, settings, rows, part, rebuild, retry_quarantined)
     if dry_run:
-        _show_plan(wish, place, place_index, where, limits["device"])
+        _show_plan(wish, place, place_index, where, running.device)
     else:
-        _run_stages(wish, place, place_index, where, **limits)
+        _run_stages(wish, place, place_index, where, running)
 
 
 @main.command()
-@dataset_options
-def verify(dataset: str, root: str | None, version: str | None, stores: Path) -> None:
+@data_options
+def verify(data: Data) -> None:
     """Rehash every block; bad ones lose their marker, so that the next run repairs them."""
     from pipeline import verify
     from pipeline.progress import Progress
     from pipeline.store import open_store
 
-    folder = _find(dataset, root, version, stores, need_root=False).folder
+    folder = data.find(need_root=False).folder
     paths = sorted(folder.glob("*.zarr"))
     check(bool(paths), f"{folder}: must hold stores, got none; run 'make superpixels' first")
     damage = verify.index_damage(folder / "index.parquet")
@@ -243,31 +191,26 @@ def verify(dataset: str, root: str | None, version: str | None, stores: Path) ->
 
 
 @main.command("import-masks")
-@dataset_options
+@data_options
 @click.option("--folder", type=Path, required=True, help="Holds <camera token>.png, native size.")
 @click.option("--label", help="Name of the store, superpixels-images@LABEL.zarr.")
 @click.option("--rebuild", is_flag=True, help="Replace the masks that the store holds.")
 @run_options
 def import_masks(
-    dataset: str,
-    root: str | None,
-    version: str | None,
-    stores: Path,
+    data: Data,
     folder: Path,
     label: str | None,
     rebuild: bool,
-    scheduler: str,
-    **limits: float | str | None,
+    running: Running,
 ) -> None:
     """Make a superpixel store from PNG masks, 8 or 16 bit, numbers kept as they are."""
     from pipeline import masks
     from pipeline.making import remove_store
     from pipeline.plan import choose_blocks, plan
-    from pipeline.scheduler import parse_scheduler
     from pipeline.stage import StageName, prepare
 
-    where = parse_scheduler(scheduler)
-    place = _find(dataset, root, version, stores)
+    where = running.where
+    place = data.find()
     index = _index(place)
     folder = folder.expanduser().resolve()
     rows = np.arange(len(index))
@@ -281,23 +224,19 @@ def import_masks(
         blocks = choose_blocks(store, rows)
         todo = {task.block for task in plan(store, index, blocks).tasks}
         masks.check_same_masks(store, index, [b for b in blocks if b not in todo], folder)
-    _run_stages(wish, place, index, where, **limits)
+    _run_stages(wish, place, index, where, running)
     click.echo(job.store_path)
 
 
 @main.command("export-masks")
-@dataset_options
+@data_options
 @frame_options
 @click.option("--source", default="slic", help="Superpixel source, 'slic' or 'slic@label'.")
 @click.option("--out", type=Path, required=True, help="Folder for <camera token>.png.")
 @click.option("--bits", type=click.Choice(["8", "16"]), default="16", help="Per pixel.")
 def export_masks(
-    dataset: str,
-    root: str | None,
-    version: str | None,
-    stores: Path,
-    scenes: str | None,
-    limit: int | None,
+    data: Data,
+    chosen: Chosen,
     source: str,
     out: Path,
     bits: str,
@@ -309,9 +248,9 @@ def export_masks(
     from pipeline.stage import StageName, store_name
     from pipeline.store import open_store
 
-    folder = _find(dataset, root, version, stores, need_root=False).folder
+    folder = data.find(need_root=False).folder
     index = read_index(folder / "index.parquet")
-    rows = _choose_rows(index, scenes, limit).tolist()
+    rows = chosen.rows(index).tolist()
     store = open_store(folder / store_name(StageName("superpixels"), source))
     progress = Progress("export", len(rows))
     count = masks.export_masks(store, index, rows, out, int(bits), progress.advance)
@@ -329,15 +268,12 @@ def inspect_store(store: Path) -> None:
 
 
 @main.command()
-@dataset_options
+@data_options
 @click.option("--source", default="slic", help="Superpixel source to draw.")
 @click.option("--frame", "frame_id", help="Frame id or row number [the first with a successor].")
 @click.option("--out", type=Path, help="Folder for the PNG files [<stores>/<dataset>/pictures].")
 def pictures(
-    dataset: str,
-    root: str | None,
-    version: str | None,
-    stores: Path,
+    data: Data,
     source: str,
     frame_id: str | None,
     out: Path | None,
@@ -346,23 +282,21 @@ def pictures(
     from pipeline.draw import draw_frame
     from pipeline.index import read_index
 
-    place = _find(dataset, root, version, stores, need_root=False)
+    place = data.find(need_root=False)
     place_index = read_index(place.folder / "index.parquet")
     for path in draw_frame(place.folder, place_index, source, frame_id, out):
         click.echo(path)
 
 
 @main.command()
-@dataset_options
+@data_options
 @click.option("--segments", default="segments", help="Store, 'segments' or 'segments@label'.")
-def purity(
-    dataset: str, root: str | None, version: str | None, stores: Path, segments: str
-) -> None:
+def purity(data: Data, segments: str) -> None:
     """Measure segments against labels: purity, and moving objects that keep their id."""
     from pipeline.index import read_index
     from pipeline.segment_report import report_segments
 
-    folder = _find(dataset, root, version, stores, need_root=False).folder
+    folder = data.find(need_root=False).folder
     found = report_segments(folder, read_index(folder / "index.parquet"), segments)
     check(found.num_pairs > 0, f"{folder}: a pair of labeled frames must be there, got none")
     click.echo(
@@ -425,10 +359,9 @@ def _trial_rate(job, index, rows: np.ndarray, num_frames: int, num_workers: int)
     return plan.estimate_measured(num_frames, num_workers, trial)
 
 
-def _run_stages(wish: Wish, place: "Place", index, where: "Where", device: str, **limits) -> None:
+def _run_stages(wish: Wish, place: "Place", index, where: "Where", running: Running) -> None:
     """Run the stages one after the other, then list the frames that were given up."""
     from pipeline.blocks import quarantined_frames
-    from pipeline.job import Limits
     from pipeline.plan import choose_blocks, describe, plan
     from pipeline.run import run_tasks
     from pipeline.stage import prepare
@@ -441,8 +374,8 @@ def _run_stages(wish: Wish, place: "Place", index, where: "Where", device: str, 
             index,
             wish.settings,
             wish.rebuild,
-            device,
-            Limits(**limits),
+            running.device,
+            running.limits,
         )
         for name in wish.names
     ]
@@ -451,7 +384,8 @@ def _run_stages(wish: Wish, place: "Place", index, where: "Where", device: str, 
         blocks = choose_blocks(store, wish.rows, wish.shard)
         works.append((job, store, blocks, plan(store, index, blocks, wish.retry_quarantined)))
     quarantined = []
-    with _cluster(where if any(work.tasks for *_, work in works) else None, device) as cluster:
+    device, is_needed = running.device, any(work.tasks for *_, work in works)
+    with _cluster(where if is_needed else None, device) as cluster:
         for job, store, blocks, work in works:
             click.echo(describe(store, work), err=True)
             run_tasks(job, work, cluster)
@@ -477,30 +411,6 @@ def _all_stages() -> tuple[str, ...]:
     from pipeline.graph import STAGES
 
     return tuple(STAGES)
-
-
-def _find(
-    dataset: str, root: str | None, version: str | None, stores: Path, need_root: bool = True
-) -> "Place":
-    """Return where things are; the city is made on the spot where nobody said where it is."""
-    from pipeline.index import find_folder
-    from pipeline.manifest import find_root, load_manifest, resolve_version
-    from pipeline.stage import Place
-
-    manifest = load_manifest(dataset)
-    if dataset == CITY:
-        from pipeline.synthetic.find import find_city
-
-        city, size_and_seed = find_city(root, version, make=need_root)
-        tables = resolve_version(manifest, city, None) if need_root else None
-        return Place(manifest, city, tables, stores / f"{dataset}-{size_and_seed}")
-    if not need_root and not root:
-        return Place(manifest, None, version, find_folder(stores, dataset, version))
-    found = find_root(dataset, root)
-    resolved = resolve_version(manifest, found, version)
-    return Place(
-        manifest, found, resolved, stores / (f"{dataset}-{resolved}" if resolved else dataset)
-    )
 
 
 def _index(place: "Place", fresh: bool = False):
@@ -559,21 +469,6 @@ def _read_or_warn(path: Path):
             err=True,
         )
         return None
-
-
-def _choose_rows(index, scenes: str | None, limit: int | None) -> np.ndarray:
-    rows = np.arange(len(index))
-    if scenes:
-        wanted = [scene.strip() for scene in scenes.split(",") if scene.strip()]
-        unknown = sorted(set(wanted) - set(index.scenes()))
-        check(
-            not unknown,
-            f"--scenes: must be scenes of the index, got '{', '.join(unknown)}'; "
-            f"it has {', '.join(index.scenes()[:5])}, ... ({len(index.scenes())} in all)",
-        )
-        numbers = {index.scenes().index(scene) for scene in wanted}
-        rows = np.array([row for row in rows if index.scene_number(int(row)) in numbers], int)
-    return rows[:limit] if limit else rows
 
 
 def _exit_quarantined(quarantined: list) -> None:

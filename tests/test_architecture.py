@@ -14,6 +14,7 @@ LEAVES = {
     "pipeline.config",
     "pipeline.tables",
     "pipeline.errors",
+    "pipeline.options",
     "pipeline.progress",
     "pipeline.files",
 }

@@ -13,11 +13,17 @@ os.environ.setdefault("MKL_NUM_THREADS", str(max(1, _CORES)))
 # a small network on two busy cores: 5 to 28 s spinning, 0.7 s asleep).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
 
 import click  # noqa: E402
 
 from pipeline.errors import run_main  # noqa: E402
+from pipeline.options import gathered  # noqa: E402
+
+if TYPE_CHECKING:
+    from train.trainer import Machine
 
 ENGINES = ("minkowski", "native")
 
@@ -38,25 +44,65 @@ device_option = click.option(
 )
 
 
-def store_options(command):
-    """Add the options that say which stores to read (for train and eval)."""
-    options = [
-        click.option(
-            "--dataset", default="synthetic", help="Name of a data set; pretrain, table: a,b."
-        ),
-        click.option("--version", help="Which of its stores, where there are several."),
-        click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores."),
-        click.option("--runs", type=Path, default=Path("runs"), help="Folder for all runs."),
-        click.option("--engine", type=click.Choice(ENGINES), help="[minkowski if it is built]"),
-        device_option,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class Setup:
+    """Which stores and runs, and what computes."""
+
+    dataset: str
+    version: str | None
+    stores: Path
+    runs: Path
+    engine: str | None
+    device: str
+
+    @property
+    def place(self) -> Path:
+        """The data set's folder of stores."""
+        from pipeline.index import find_folder
+
+        return find_folder(self.stores, self.dataset, self.version)
+
+    @property
+    def places(self) -> list[Path]:
+        """The folders of stores where the data set is 'a,b,c'."""
+        from pipeline.errors import check
+        from pipeline.index import find_folder
+
+        names = [name.strip() for name in self.dataset.split(",") if name.strip()]
+        check(
+            len(names) == len(set(names)) and (self.version is None or len(names) == 1),
+            "--dataset: must name each data set once, and --version only one, got "
+            f"{self.dataset} and {self.version}; write a version into the name, like "
+            "nuscenes-v1.0-mini",
+        )
+        return [find_folder(self.stores, name, self.version) for name in names]
+
+    def machine(self, **rest) -> "Machine":
+        """Return what computes, and give torch its cores."""
+        from train.engines.table import default_engine
+        from train.trainer import Machine, set_threads
+
+        set_threads()
+        return Machine(self.engine or default_engine(self.device), self.device, **rest)
+
+
+# for train and eval
+setup_options = gathered(
+    "setup",
+    Setup,
+    click.option(
+        "--dataset", default="synthetic", help="Name of a data set; pretrain, table: a,b."
+    ),
+    click.option("--version", help="Which of its stores, where there are several."),
+    click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores."),
+    click.option("--runs", type=Path, default=Path("runs"), help="Folder for all runs."),
+    click.option("--engine", type=click.Choice(ENGINES), help="[minkowski if it is built]"),
+    device_option,
+)
 
 
 @main.command()
-@store_options
+@setup_options
 @click.option("--source", default="slic", help="Superpixel source, 'slic' or 'slic@label'.")
 @click.option("--segments", default="segments", help="Store, 'segments' or 'segments@label'.")
 @click.option("--recipe", default="seal", help="Published run, see train/recipes.py.")
@@ -72,12 +118,7 @@ def store_options(command):
 @click.option("--save-every", default=1000, help="Steps between checkpoints; each epoch's end too.")
 @click.option("--knn-every", default=10, help="Epochs between quick looks (kNN); 0 = none.")
 def pretrain(
-    dataset: str,
-    version: str | None,
-    stores: Path,
-    runs: Path,
-    engine: str | None,
-    device: str,
+    setup: Setup,
     source: str,
     segments: str,
     recipe: str,
@@ -93,19 +134,15 @@ def pretrain(
     Under torchrun, one process per GPU. SIGTERM saves and ends with exit code 143.
     """
     from pipeline.config import override
-    from train.engines.table import default_engine
     from train.recipes import load_recipe
     from train.stop import Stopped
     from train.stores import StorePaths
-    from train.trainer import Machine, set_threads
     from train.trainer import pretrain as run
 
-    set_threads()
-    config = override(load_recipe(recipe), settings)
-    places = find_places(stores, dataset, version)
+    config, places = override(load_recipe(recipe), settings), setup.places
     named = "+".join(place.name for place in places)
-    folder = runs / (run_name or f"{recipe}-{named}-{source}")
-    machine = Machine(engine or default_engine(device), device, workers, save_every, knn_every)
+    folder = setup.runs / (run_name or f"{recipe}-{named}-{source}")
+    machine = setup.machine(num_workers=workers, save_every=save_every, knn_every=knn_every)
     paths = tuple(StorePaths(place, source, segments, intensity=intensity) for place in places)
     try:
         done = run(folder, paths, config, machine)
@@ -114,20 +151,6 @@ def pretrain(
         sys.exit(128 + signal.SIGTERM)
     if os.environ.get("RANK", "0") == "0":
         click.echo(done)
-
-
-def find_places(stores: Path, datasets: str, version: str | None) -> list[Path]:
-    """Return the store folders of 'a,b,c'."""
-    from pipeline.errors import check
-    from pipeline.index import find_folder
-
-    names = [name.strip() for name in datasets.split(",") if name.strip()]
-    check(
-        len(names) == len(set(names)) and (version is None or len(names) == 1),
-        f"--dataset: must name each data set once, and --version only one, got {datasets} and "
-        f"{version}; write a version into the name, like nuscenes-v1.0-mini",
-    )
-    return [find_folder(stores, name, version) for name in names]
 
 
 @main.command()
