@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # numba sets torch's to its own
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402

@@ -46,7 +46,7 @@ class Task:
             "--checkpoint: must come with --run NAME (the folder for its results) and without "
             f"--init random or teacher, got --run {self.run_name} --init {self.init}",
         )
-        place, seeds = setup.place, parse_seeds(self.seeds)
+        place, seeds = setup.place(), parse_seeds(self.seeds)
         name = f"{self.recipe}-{place.name}"
         name = f"{name}-{self.source}" if self.init == "checkpoint" else f"{self.init}-{name}"
         run = setup.runs / (self.run_name or name)
@@ -142,7 +142,7 @@ def table(
     from eval.protocol import parse_seeds
 
     words = [tuple(w.strip() for w in text.split(",") if w.strip()) for text in (inits, splits)]
-    matrix = Matrix(tuple(setup.places), *words, parse_seeds(seeds))
+    matrix = Matrix(tuple(setup.places()), *words, parse_seeds(seeds))
     machine, part = setup.machine(), parse_shard(shard)
     if not only_print:
         for line in run_matrix(matrix, setup.runs, recipe, settings, part, machine):
@@ -174,7 +174,7 @@ def report(
     from eval.scenes import draw_scenes
     from train.stores import StorePaths, Stores
 
-    place, runs = setup.place, setup.runs
+    place, runs = setup.place(), setup.runs
     check_runs(runs)  # before a minute of drawing
     opened = Stores(StorePaths(place))
     scenes = draw_scenes(runs, opened, frames, setup.machine(), near)
@@ -268,7 +268,7 @@ class Measured:
         from eval.predictor import load_predictor
         from pipeline.errors import check, unknown_name
 
-        run = setup.runs / (self.run_name or f"{self.recipe}-{setup.place.name}-{self.source}")
+        run = setup.runs / (self.run_name or f"{self.recipe}-{setup.place().name}-{self.source}")
         name = f"{self.protocol}-{setup.dataset}-{self.split}.pt"
         path = self.checkpoint or run / "results" / name
         made_by = {"linear": "probe", "few_shot": "fewshot", "semi_supervised": "semi"}
@@ -315,7 +315,7 @@ def robustness(
     from pipeline.index import find_folder
     from train.stores import StorePaths, Stores
 
-    opened = Stores(StorePaths(setup.place))
+    opened = Stores(StorePaths(setup.place()))
     predictor = measured.load(setup)
     read = Stores(StorePaths(find_folder(setup.stores, corrupted, None))) if corrupted else None
     found, written = run_robustness(predictor, opened, limit, setup.device, read, settings)
@@ -375,7 +375,7 @@ def view(
     from eval.scenes import view_frames
     from train.stores import StorePaths, Stores
 
-    opened = Stores(StorePaths(setup.place))
+    opened = Stores(StorePaths(setup.place()))
     predictor = measured.load(setup)
     folder = out or predictor.path.parents[1] / "view"
     written, hint = view_frames(predictor, opened, frames, folder)

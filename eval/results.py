@@ -24,7 +24,7 @@ class Result:
     place: str  # name of the stores' folder, `<data set>[-<version>]`
     split: str
     split_hash: str  # of the frame ids trained on
-    init: str  # '<recipe>/<superpixel source>', 'random', or '<recipe>/teacher'
+    init: str  # '<recipe>[/<superpixel source>]', 'random', or '<recipe>/teacher'
     init_epochs: int  # of pretraining behind the checkpoint; 0 = random
     miou: tuple[float, ...]  # [seeds]
     miou_seen: tuple[float, ...] | None  # [seeds], over points a camera sees; None = not known

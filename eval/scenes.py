@@ -123,7 +123,8 @@ def _similarities(
             continue
         frame_id = stores.index.frame_ids[row]
         title = f"{path.parent.name}: cosine similarity to a point ({place}), {frame_id}"
-        found.append(Picture(title, similarity_page(points, similarity, query, title)))
+        about = f"{path.parent.name}\n{place}\n{frame_id}"
+        found.append(Picture(title, similarity_page(points, similarity, query, about)))
     return found
 
 

@@ -22,7 +22,7 @@ class Start:
 
     network: Network
     voxels: VoxelConfig
-    init: str  # '<recipe>/<source>', 'random' or '<recipe>/teacher'
+    init: str  # '<recipe>[/<source>]', 'random' or '<recipe>/teacher'
     epochs: int = 0  # of pretraining
     checkpoint: Path | None = None
     teacher: Recipe | None = None  # the recipe whose image teacher is measured instead

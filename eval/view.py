@@ -17,7 +17,7 @@ from train.voxelize import VoxelConfig
 RANGE_M = 40.0  # half the side of the square shown
 IGNORED = 255
 GRAY, RED = np.array([200, 200, 200], np.uint8), np.array([220, 30, 30], np.uint8)
-NO_CURVE = ("epoch", "step", "lr", "fallbacks")  # in metrics.jsonl, but no losses
+NO_CURVE = ("epoch", "step", "lr", "fallbacks", "unpaired")  # in metrics.jsonl, but no losses
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def run(
         not settings or len(names) == 1,
         f"--set: must go with one --stage, got {len(names)} stages; add --stage NAME",
     )
-    part, where = _parse_shard(shard), running.where
+    part, where = _parse_shard(shard), running.where()
     check(
         not rebuild or part[1] == 1,
         f"--rebuild: must not go with --shard {shard}, which would replace what other shards make; "
@@ -209,7 +209,7 @@ def import_masks(
     from pipeline.plan import choose_blocks, plan
     from pipeline.stage import StageName, prepare
 
-    where = running.where
+    where = running.where()
     place = data.find()
     index = _index(place)
     folder = folder.expanduser().resolve()
@@ -375,7 +375,7 @@ def _run_stages(wish: Wish, place: "Place", index, where: "Where", running: Runn
             wish.settings,
             wish.rebuild,
             running.device,
-            running.limits,
+            running.limits(),
         )
         for name in wish.names
     ]

@@ -15,6 +15,9 @@ def gathered(name: str, kind: type, *options: Decorator) -> Decorator:
         name: the command's argument that takes it.
         kind: a dataclass with a field for each option.
         options: `click.option` or `click.argument`, in the order of `--help`.
+
+    Raises:
+        TypeError: a field has no option.
     """
     names = [field.name for field in fields(kind)]
 
@@ -26,6 +29,11 @@ def gathered(name: str, kind: type, *options: Decorator) -> Decorator:
 
         for option in reversed(options):
             taking = option(taking)
+        given = {parameter.name for parameter in taking.__click_params__}
+        if absent := sorted(set(names) - given):
+            raise TypeError(
+                f"{kind.__name__}: must have an option for each field, got none for {absent}"
+            )
         return taking
 
     return decorate

@@ -82,16 +82,14 @@ class Running:
     memory_gb: float | None
     device: str
 
-    @property
     def where(self) -> "Where":
-        """The scheduler, read."""
+        """Return the scheduler, read."""
         from pipeline.scheduler import parse_scheduler
 
         return parse_scheduler(self.scheduler)
 
-    @property
     def limits(self) -> "Limits":
-        """What a frame may cost."""
+        """Return what a frame may cost."""
         from pipeline.job import Limits
 
         return Limits(self.frame_timeout_s, self.retries, self.memory_gb)

@@ -55,16 +55,14 @@ class Setup:
     engine: str | None
     device: str
 
-    @property
     def place(self) -> Path:
-        """The data set's folder of stores."""
+        """Return the data set's folder of stores."""
         from pipeline.index import find_folder
 
         return find_folder(self.stores, self.dataset, self.version)
 
-    @property
     def places(self) -> list[Path]:
-        """The folders of stores where the data set is 'a,b,c'."""
+        """Return the folders of stores where the data set is 'a,b,c'."""
         from pipeline.errors import check
         from pipeline.index import find_folder
 
@@ -139,7 +137,7 @@ def pretrain(
     from train.stores import StorePaths
     from train.trainer import pretrain as run
 
-    config, places = override(load_recipe(recipe), settings), setup.places
+    config, places = override(load_recipe(recipe), settings), setup.places()
     named = "+".join(place.name for place in places)
     folder = setup.runs / (run_name or f"{recipe}-{named}-{source}")
     machine = setup.machine(num_workers=workers, save_every=save_every, knn_every=knn_every)

@@ -236,7 +236,7 @@ class Stores:
 
         Args:
             row: index row.
-            stages: stages to read; without 'superpixels' or 'segments' those ids are 0.
+            stages: without 'superpixels' each image is one, 1; without 'segments' ids are 0.
         """
         frames = self.store("frames")
         points = self.points(row)
@@ -257,7 +257,7 @@ class Stores:
             ids.append(
                 self.store("superpixels").read("ids", row, slot)[:height, :width]
                 if "superpixels" in stages
-                else np.zeros((height, width), np.uint16)
+                else np.ones((height, width), np.uint16)
             )
         columns = [np.concatenate(parts) for parts in zip(*pairs, strict=True)]
         columns = columns or [np.zeros(0, np.int64)] * 4

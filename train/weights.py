@@ -38,7 +38,7 @@ class Weights:
 
     network: Network
     voxels: VoxelConfig
-    init: str  # '<recipe>/<superpixel source>', or '<file>/published'
+    init: str  # '<recipe>[/<superpixel source, if one was read>]', or '<file>/published'
     epochs: int  # of pretraining; 0 = not known
     state: dict[str, Tensor]  # SLidR's names, method.md 3.1
     head: dict[str, Tensor]  # of train.models.image_teacher.ImageHead; empty = none

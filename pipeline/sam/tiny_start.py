@@ -32,7 +32,7 @@ class Settings:
 
     steps: int = 800
     images: int = 1  # per step
-    prompts: int = 16  # per image
+    prompts: int = 24  # per image
     lr: float = 1e-3  # AdamW, highest
     warmup: int = 20  # steps
     weight_decay: float = 0.01

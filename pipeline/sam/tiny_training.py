@@ -201,7 +201,6 @@ def main(
     """Train the tiny SAM on the true segments of made-up cities and write its weights."""
     from pipeline.superpixels.sam import build
 
-    torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # squares of tiny gradients made a step ten times slower
     torch.manual_seed(seed)
     model = build(TINY).train()
@@ -213,6 +212,7 @@ def main(
         model.image_encoder.requires_grad_(False)
     count = sum(parameter.numel() for parameter in model.parameters())
     pictures = draw_pictures(city_seed, scenes, TIMES_S)
+    torch.set_num_threads(1)  # drawing, with numba's threads, has set torch's to every core
     print(f"{len(pictures)} pictures, {count / 1e6:.2f} million parameters", file=sys.stderr)
     train(model, pictures, seed, Settings(steps=steps))
     out.parent.mkdir(parents=True, exist_ok=True)

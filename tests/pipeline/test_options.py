@@ -1,6 +1,7 @@
 from dataclasses import dataclass
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from pipeline.options import gathered
@@ -47,3 +48,8 @@ def test_help_lists_them_in_order_and_an_unknown_one_is_refused():
     assert "Print an area." in text
     done = CliRunner().invoke(height, ["--depth", "1"])
     assert done.exit_code == 2 and "No such option" in done.output
+
+
+def test_a_field_without_an_option_is_found_when_the_command_is_made():
+    with pytest.raises(TypeError, match=r"Size: .* got none for \['width'\]"):
+        gathered("size", Size, click.option("--height"))(lambda size: None)

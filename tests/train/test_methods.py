@@ -145,3 +145,4 @@ def test_a_method_without_superpixels_needs_none(stores, tmp_path, name):
     facts = load_checkpoint(checkpoint, "facts")["facts"]
     assert facts["source"] == ""
     assert set(facts["stores"]) == {"frames.zarr", "projections.zarr"}
+    assert not [line for line in read_metrics(tmp_path / "run") if "unpaired" in line]
