@@ -54,8 +54,8 @@ help:  ## list the targets
 env: $(STAMP)  ## make .venv from the lock file, compile MinkowskiEngine once per machine (for its GPUs)
 
 $(STAMP): requirements.lock $(wildcard environment/*)
-	@bash environment/setup.sh $(VENV) $(PYTHON) $(ENGINE)
-	@$(PY) -m pipeline doctor
+	@bash environment/setup.sh $(VENV) $(PYTHON) $(ENGINE) >&2
+	@$(PY) -m pipeline doctor >&2
 	@touch $@
 
 doctor: env  ## versions, engine, superpixel sources, BLAS, GPU
@@ -67,7 +67,7 @@ synthetic: env  ## the made-up city: SIZE=tiny|demo|full SEED=0 LIDAR=beams32|be
 superpixels: env  ## stage one, complete: DATASET=... VFM=... SCHEDULER=serial|local:4|tcp://...|slurm:file.yaml
 	@$(PY) -m pipeline run --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)
 
-stage: env  ## one stage again: STAGE=frames|superpixels|projections|segments DATASET=...
+stage: env  ## one stage alone: STAGE=frames|superpixels|projections|segments DATASET=...
 	@$(PY) -m pipeline run --stage $(or $(STAGE),$(error STAGE must be frames, superpixels, projections or segments, got none; make stage STAGE=segments)) --dataset $(DATASET) --source $(VFM) --stores $(STORES) $(FLAGS)
 
 index: env  ## build or extend the index of a data set and check it
@@ -95,7 +95,8 @@ pretrain: env  ## stage two: RECIPE=seal|slidr|ppkt|st_slidr|seal_dinov2|scalr|*
 	@$(TRAIN) pretrain $(PLACES) --source $(VFM) --recipe $(RECIPE) $(if $(RUN),--run $(RUN)) $(ARGS)
 
 sbatch: env  ## print a script for SLURM: RECIPE=... DATASET=... VFM=... ARGS='--nodes 2 --gpus 4 --batch-per-gpu 4'
-	@$(PY) -m train sbatch --dataset $(DATASET) --source $(VFM) --recipe $(RECIPE) --stores $(STORES) --runs $(RUNS) $(ARGS)
+	@$(PY) -m train sbatch --dataset $(DATASET) $(if $(VERSION),--version $(VERSION)) --source $(VFM) --recipe $(RECIPE) --stores $(STORES) --runs $(RUNS) \
+	  $(if $(RUN),--run $(RUN)) $(if $(filter-out auto,$(ENGINE)),--engine $(ENGINE)) $(ARGS)
 
 show: env  ## the complete config of RECIPE, as --set takes it
 	@$(PY) -m train show $(RECIPE) $(ARGS)

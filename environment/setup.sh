@@ -6,13 +6,15 @@ venv=$1 python=$2 engine=$3
 here=$(cd "$(dirname "$0")" && pwd)
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-"$venv/bin/python" - <<'P'
+used=$python
+[ -x "$venv/bin/python" ] && used=$venv/bin/python
+"$used" - "$venv" <<'P'
 import sys
 if not (3, 11) <= sys.version_info[:2] < (3, 13):
     sys.exit(f"environment: Python must be 3.11 or 3.12, got {sys.version.split()[0]}; "
-             "run 'make env PYTHON=/path/to/python3.11'")
+             f"remove {sys.argv[1]} if it is there, run 'make env PYTHON=/path/to/python3.11'")
 P
+[ -x "$venv/bin/pip" ] || "$python" -m venv "$venv"
 
 echo "[env] installing torch and the lock file into $venv" >&2
 "$venv/bin/pip" install --quiet torch==2.13.0

@@ -99,14 +99,39 @@ setup_options = gathered(
 )
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which pretraining, of what."""
+
+    source: str
+    segments: str
+    recipe: str
+    run_name: str | None
+    settings: tuple[str, ...]
+    intensity: str
+
+    def named(self, place: str) -> str:
+        """Return the run's name on the stores of a place."""
+        return self.run_name or f"{self.recipe}-{place}-{self.source}"
+
+
+wanted_options = gathered(
+    "wanted",
+    Wanted,
+    click.option("--source", default="slic", help="Superpixel source, 'slic' or 'slic@label'."),
+    click.option("--segments", default="segments", help="Store, 'segments' or 'segments@label'."),
+    click.option("--recipe", default="seal", help="Published run, see train/recipes.py."),
+    click.option("--run", "run_name", help="Name of the run [<recipe>-<data set>-<source>]."),
+    click.option("--set", "settings", multiple=True, help="key=value of the recipe."),
+    click.option(
+        "--intensity", default="slidr", help="As SLidR feeds it, or 'normalized' to 0..1."
+    ),
+)
+
+
 @main.command()
 @setup_options
-@click.option("--source", default="slic", help="Superpixel source, 'slic' or 'slic@label'.")
-@click.option("--segments", default="segments", help="Store, 'segments' or 'segments@label'.")
-@click.option("--recipe", default="seal", help="Published run, see train/recipes.py.")
-@click.option("--run", "run_name", help="Name of the run [<recipe>-<data set>-<source>].")
-@click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
-@click.option("--intensity", default="slidr", help="As SLidR feeds it, or 'normalized' to 0..1.")
+@wanted_options
 @click.option(
     "--workers",
     type=click.IntRange(0),
@@ -117,12 +142,7 @@ setup_options = gathered(
 @click.option("--knn-every", default=10, help="Epochs between quick looks (kNN); 0 = none.")
 def pretrain(
     setup: Setup,
-    source: str,
-    segments: str,
-    recipe: str,
-    run_name: str | None,
-    settings: tuple[str, ...],
-    intensity: str,
+    wanted: Wanted,
     workers: int,
     save_every: int,
     knn_every: int,
@@ -137,11 +157,11 @@ def pretrain(
     from train.stores import StorePaths
     from train.trainer import pretrain as run
 
-    config, places = override(load_recipe(recipe), settings), setup.places()
-    named = "+".join(place.name for place in places)
-    folder = setup.runs / (run_name or f"{recipe}-{named}-{source}")
+    config, places = override(load_recipe(wanted.recipe), wanted.settings), setup.places()
+    folder = setup.runs / wanted.named("+".join(place.name for place in places))
     machine = setup.machine(num_workers=workers, save_every=save_every, knn_every=knn_every)
-    paths = tuple(StorePaths(place, source, segments, intensity=intensity) for place in places)
+    what = {"source": wanted.source, "segments": wanted.segments, "intensity": wanted.intensity}
+    paths = tuple(StorePaths(place, **what) for place in places)
     try:
         done = run(folder, paths, config, machine)
     except Stopped as stopped:
@@ -153,9 +173,9 @@ def pretrain(
 
 @main.command()
 @click.option("--dataset", default="nuscenes", help="Name of a data set, or a,b.")
-@click.option("--source", default="slic", help="Superpixel source.")
-@click.option("--recipe", default="seal", help="Published run, see train/recipes.py.")
-@click.option("--set", "settings", multiple=True, help="key=value of the recipe.")
+@click.option("--version", help="Which of its stores, where there are several.")
+@click.option("--engine", type=click.Choice(ENGINES), help="[minkowski if it is built for CUDA]")
+@wanted_options
 @click.option("--stores", type=Path, default=Path("stores"), help="Folder for all stores.")
 @click.option("--runs", type=Path, default=Path("runs"), help="Folder for all runs.")
 @click.option("--nodes", default=1, help="Machines.")
@@ -165,9 +185,9 @@ def pretrain(
 @click.option("--hours", default=24, help="Of the job.")
 def sbatch(
     dataset: str,
-    source: str,
-    recipe: str,
-    settings: tuple[str, ...],
+    version: str | None,
+    engine: str | None,
+    wanted: Wanted,
     stores: Path,
     runs: Path,
     nodes: int,
@@ -181,14 +201,27 @@ def sbatch(
     from train.job_script import Request, job_script
     from train.recipes import load_recipe
 
-    request = Request(nodes, gpus, workers, hours)
+    request, settings = Request(nodes, gpus, workers, hours), wanted.settings
     if batch_per_gpu is not None:
         settings = (*settings, f"batch_size={batch_per_gpu * nodes * gpus}")
-    config = override(load_recipe(recipe), settings)
-    words = ["--dataset", dataset, "--source", source, "--recipe", recipe, "--device", "cuda"]
-    words += ["--stores", str(stores), "--runs", str(runs), "--workers", str(workers)]
-    words += [word for setting in settings for word in ("--set", setting)]
-    click.echo(job_script(config, words, request, f"{recipe}-{dataset}-{source}"), nl=False)
+    config = override(load_recipe(wanted.recipe), settings)
+    options = [
+        ("--dataset", dataset),
+        ("--version", version),
+        ("--source", wanted.source),
+        ("--segments", wanted.segments),
+        ("--recipe", wanted.recipe),
+        ("--run", wanted.run_name),
+        ("--intensity", wanted.intensity),
+        ("--engine", engine),
+        ("--device", "cuda"),
+        ("--stores", stores),
+        ("--runs", runs),
+        ("--workers", workers),
+        *(("--set", setting) for setting in settings),
+    ]
+    words = [word for name, value in options if value is not None for word in (name, str(value))]
+    click.echo(job_script(config, words, request, wanted.named(dataset)), nl=False)
 
 
 @main.command()

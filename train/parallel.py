@@ -99,7 +99,7 @@ def join_team(device: str) -> Iterator[tuple[Team, str]]:
     check(
         device.count(":") <= 1 and "," not in device,
         f"--device: must be one device, got {device}; start one process per GPU with "
-        "'torchrun --nproc-per-node GPUS -m train pretrain ...' (make pretrain PROCESSES=GPUS)",
+        "'torchrun --nproc-per-node GPUS -m -- train pretrain ...' (make pretrain PROCESSES=GPUS)",
     )
     if size == 1:
         yield ALONE, device

@@ -71,6 +71,15 @@ def test_native_compiles_nothing(setup):
     assert setup("native", no_gpu=0)[:2] == (0, [])
 
 
+def test_another_python_is_refused_before_anything_is_made(tmp_path):
+    makes = 'mkdir -p "$3/bin"; cp "$0" "$3/bin/python"'
+    program(tmp_path / "python3.9", f'#!/bin/sh\n[ "$1" = -m ] && {{ {makes}; exit; }}\nexit 1\n')
+    venv = tmp_path / "venv"
+    words = ["bash", FOLDER / "setup.sh", venv, tmp_path / "python3.9", "auto"]
+    assert subprocess.run(words, capture_output=True).returncode == 1
+    assert not venv.exists()
+
+
 def test_the_cpu_recipe_is_what_its_cached_wheels_were_made_with():
     """Its hash is part of the key: another byte and everybody compiles for ten minutes again."""
     import hashlib

@@ -1,6 +1,8 @@
 import re
+import shlex
 import subprocess
 
+import click
 import pytest
 
 from pipeline.config import override
@@ -58,3 +60,17 @@ def test_a_batch_that_does_not_divide_is_refused(here):
     assert done.code == 2 and "--gpus: must be at least 1" in done.error()
     done = here(main, "sbatch", "--gpus", "3", "--batch-per-gpu", "2", "--set", "seed=1")
     assert done.code == 0 and "--set seed=1 --set batch_size=6" in done.out
+
+
+def test_a_script_trains_what_was_asked_for(here):
+    asked = {"run_name": "mine", "intensity": "normalized", "engine": "native"}
+    asked |= {"version": "v1.0-mini", "settings": ["seed=1"], "device": "cuda"}
+    words = ["--run", "mine", "--intensity", "normalized", "--engine", "native"]
+    done = here(main, "sbatch", *words, "--version", "v1.0-mini", "--set", "seed=1")
+    assert done.code == 0, done.err
+    assert "#SBATCH --job-name=mine\n" in done.out
+    words = shlex.split(done.out.splitlines()[-1].partition("pretrain ")[2])
+    pretrain = main.commands["pretrain"]
+    given, rest, _ = pretrain.make_parser(click.Context(pretrain)).parse_args(words)
+    assert not rest
+    assert {key: given[key] for key in asked} == asked
