@@ -14,6 +14,7 @@ from pipeline.options import gathered  # isort: skip
 
 if TYPE_CHECKING:
     from eval.predictor import Predictor
+    from train.stores import Stores
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -259,8 +260,8 @@ class Measured:
     split: str
     checkpoint: Path | None
 
-    def load(self, setup: Setup) -> "Predictor":
-        """Return it, on its device.
+    def load(self, setup: Setup, stores: "Stores") -> "Predictor":
+        """Return it, on its device; measured on these stores unless a checkpoint is named.
 
         Raises:
             UserError: it was not measured, or not kept.
@@ -268,8 +269,9 @@ class Measured:
         from eval.predictor import load_predictor
         from pipeline.errors import check, unknown_name
 
-        run = setup.runs / (self.run_name or f"{self.recipe}-{setup.place().name}-{self.source}")
-        name = f"{self.protocol}-{setup.dataset}-{self.split}.pt"
+        place = stores.paths.folder.name
+        run = setup.runs / (self.run_name or f"{self.recipe}-{place}-{self.source}")
+        name = f"{self.protocol}-{stores.index.dataset}-{self.split}.pt"
         path = self.checkpoint or run / "results" / name
         made_by = {"linear": "probe", "few_shot": "fewshot", "semi_supervised": "semi"}
         if self.protocol not in made_by:
@@ -316,7 +318,7 @@ def robustness(
     from train.stores import StorePaths, Stores
 
     opened = Stores(StorePaths(setup.place()))
-    predictor = measured.load(setup)
+    predictor = measured.load(setup, opened)
     read = Stores(StorePaths(find_folder(setup.stores, corrupted, None))) if corrupted else None
     found, written = run_robustness(predictor, opened, limit, setup.device, read, settings)
     click.echo("\n".join(describe(found)))
@@ -376,7 +378,7 @@ def view(
     from train.stores import StorePaths, Stores
 
     opened = Stores(StorePaths(setup.place()))
-    predictor = measured.load(setup)
+    predictor = measured.load(setup, opened)
     folder = out or predictor.path.parents[1] / "view"
     written, hint = view_frames(predictor, opened, frames, folder)
     for file in written:

@@ -109,7 +109,7 @@ def test_robustness_view_predict_and_table(evaluate, here, runs, stores, tmp_pat
     result = read_strictly(path)
     assert {len(values) for values in result["miou"].values()} == {3} and result["num_frames"] == 1
 
-    done = evaluate("view", "--frames", "1")
+    done = evaluate("view", "--frames", "1", "--dataset", FOLDER)  # name and version
     assert done.code == 0, done.err
     shown = sorted(p.name for p in (runs / RUN / "view").iterdir() if p.suffix != ".rrd")
     row = shown[0].split("-")[0].removesuffix(".png")
