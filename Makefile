@@ -173,5 +173,5 @@ test-slow: env  ## many kills, full-size networks
 test-gpu: env  ## on a GPU; skips with a reason without one (SELKIE_TEST_DEVICE=cpu runs the same on the CPU)
 	@$(PY) -m pytest -m gpu -rs
 
-clean:  ## remove what make made here (not stores, not runs)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove what make made here (not stores, not runs, no conda environment)
+	rm -rf $(if $(wildcard $(VENV)/pyvenv.cfg),$(VENV)) .pytest_cache .ruff_cache .hypothesis
