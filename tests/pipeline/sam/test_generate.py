@@ -1,6 +1,7 @@
 """Id maps against those of the package's own mask generator with the same weights."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,9 @@ from pipeline.sam.generate import Found, Masks, paint
 from pipeline.sam.nms import keep_boxes
 from pipeline.sam.prompts import Crop, crops_of, grid_points
 from pipeline.sam.resize import resize_of
+from pipeline.sam.segmenter import cpu_prompts
 from pipeline.sam.settings import Settings
+from pipeline.sam.tiny_start import TINY
 from pipeline.superpixels import sam
 from pipeline.tensor_files import WEIGHTS
 from tests.pipeline.sam.reference import plain_nms, reference_ids
@@ -186,3 +189,9 @@ def test_the_first_id_reaches_the_map(small):
         maps.append(sam.load(config, "cpu").segment(image, None).ids.astype(int))
     assert maps[0].max() > 1
     assert np.array_equal(np.maximum(maps[0] - 1, 0), maps[1])
+
+
+def test_smaller_decoders_take_more_prompts_at_once():
+    published = replace(TINY, grid=64, dim=256)
+    assert cpu_prompts(published) == 2 and cpu_prompts(TINY) == 32
+    assert cpu_prompts(replace(TINY, grid=32, dim=256)) == 8
