@@ -30,7 +30,7 @@ TINY = SamShape(
 class Settings:
     """How it is trained; all are our choices."""
 
-    steps: int = 800
+    steps: int = 10_000
     images: int = 1  # per step
     prompts: int = 24  # per image
     lr: float = 1e-3  # AdamW, highest

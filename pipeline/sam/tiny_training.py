@@ -185,7 +185,7 @@ def train(model: nn.Module, pictures: Sequence[Picture], seed: int, settings: Se
 @click.option("--out", type=Path, default=Path("weights/tiny_sam.safetensors"), help="File.")
 @click.option("--seed", default=0, help="Of weights, images, crops and points.")
 @click.option("--city-seed", default=1000, help="Of the first city; each scene has a city.")
-@click.option("--scenes", default=16, help="That many cities, the first scene of each.")
+@click.option("--scenes", default=32, help="That many cities, the first scene of each.")
 @click.option("--steps", default=Settings.steps, help="Of one image each.")
 @click.option("--start", type=Path, help="File to go on from; its image encoder stays as it is.")
 @click.option("--new-decoder", is_flag=True, help="Take only the image encoder from --start.")

@@ -240,13 +240,13 @@ def test_stage_one_stores_ids_and_says_how_many(city, small, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_the_city_runs_with_the_model_that_ships(city, command, tmp_path):
-    few = ("--set", "points_per_side=8")  # an image takes 9 s of a core with all 32 x 32 points
+    few = ("--set", "points_per_side=8")  # an image takes 2 s of a core with all 32 x 32 points
     outcome = command("pipeline", "run", "--root", city, "--stores", tmp_path, "--source", "sam",
                       "--stage", "superpixels", *few, env={"SAM_CHECKPOINT": ""})  # fmt: skip
     assert outcome.code == 0, outcome.err
     store = open_store(next(tmp_path.glob("*/superpixels-sam.zarr")))
     counts = np.concatenate([store.read("num_segments", row) for row in range(8)])
-    assert np.median(counts) >= 1
+    assert np.median(counts) >= 5
 
 
 def test_dry_run_times_a_few_images_and_makes_nothing(city, small, tmp_path, capfd):
