@@ -29,9 +29,7 @@ class Settings:
     checkpoint: str = ""  # file; empty: SAM_CHECKPOINT, else weights/
     compile: bool = False  # torch.compile of the image encoder
     images_per_batch: int = 1  # through the image encoder at once; halved where memory is short
-    prompts_per_batch: int = (
-        0  # through the mask decoder at once; 0: 2 to 32 on a CPU, 128 on a GPU
-    )
+    prompts_per_batch: int = 0  # through the decoder at once; 0: 2 to 32 on a CPU, 128 on a GPU
 
     def __post_init__(self) -> None:
         """Check ranges.

@@ -32,7 +32,6 @@ from pipeline.sam.tiny_start import TINY, Settings, start_near
 from pipeline.synthetic.scene import draw_drive
 from pipeline.synthetic.sensors import draw_rig, take_picture
 from pipeline.synthetic.write import VERSION
-from pipeline.tensor_files import read_tensors
 
 HEIGHT, WIDTH = 234, 416  # of the demo city's images
 BILINEAR = Image.Resampling.BILINEAR
@@ -154,9 +153,7 @@ def train(model: nn.Module, pictures: Sequence[Picture], seed: int, settings: Se
     """Train the model in place, saying now and then how it goes."""
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(
-        [each for each in model.parameters() if each.requires_grad],
-        settings.lr,
-        weight_decay=settings.weight_decay,
+        model.parameters(), settings.lr, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, settings))
     start_s, losses, ious = time.monotonic(), [], []
@@ -187,32 +184,17 @@ def train(model: nn.Module, pictures: Sequence[Picture], seed: int, settings: Se
 @click.option("--city-seed", default=1000, help="Of the first city; each scene has a city.")
 @click.option("--scenes", default=32, help="That many cities, the first scene of each.")
 @click.option("--steps", default=Settings.steps, help="Of one image each.")
-@click.option("--start", type=Path, help="File to go on from; its image encoder stays as it is.")
-@click.option("--new-decoder", is_flag=True, help="Take only the image encoder from --start.")
-def main(
-    out: Path,
-    seed: int,
-    city_seed: int,
-    scenes: int,
-    steps: int,
-    start: Path | None,
-    new_decoder: bool,
-) -> None:
+def main(out: Path, seed: int, city_seed: int, scenes: int, steps: int) -> None:
     """Train the tiny SAM on the true segments of made-up cities and write its weights."""
     from pipeline.superpixels.sam import build
 
+    pictures = draw_pictures(city_seed, scenes, TIMES_S)
+    torch.set_num_threads(1)  # drawing, with numba's threads, has set torch's to every core
     torch.set_flush_denormal(True)  # squares of tiny gradients made a step ten times slower
     torch.manual_seed(seed)
     model = build(TINY).train()
     start_near(model, Settings())
-    if start:
-        part = "image_encoder." if new_decoder else ""
-        state = {k: v for k, v in read_tensors(start).items() if k.startswith(part)}
-        model.load_state_dict(state, strict=False)
-        model.image_encoder.requires_grad_(False)
     count = sum(parameter.numel() for parameter in model.parameters())
-    pictures = draw_pictures(city_seed, scenes, TIMES_S)
-    torch.set_num_threads(1)  # drawing, with numba's threads, has set torch's to every core
     print(f"{len(pictures)} pictures, {count / 1e6:.2f} million parameters", file=sys.stderr)
     train(model, pictures, seed, Settings(steps=steps))
     out.parent.mkdir(parents=True, exist_ok=True)

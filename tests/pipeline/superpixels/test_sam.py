@@ -240,7 +240,7 @@ def test_stage_one_stores_ids_and_says_how_many(city, small, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_the_city_runs_with_the_model_that_ships(city, command, tmp_path):
-    few = ("--set", "points_per_side=8")  # an image takes 2 s of a core with all 32 x 32 points
+    few = ("--set", "points_per_side=8")  # an image takes 2.6 s of a core with 32 x 32 points
     outcome = command("pipeline", "run", "--root", city, "--stores", tmp_path, "--source", "sam",
                       "--stage", "superpixels", *few, env={"SAM_CHECKPOINT": ""})  # fmt: skip
     assert outcome.code == 0, outcome.err
