@@ -236,7 +236,8 @@ class Stores:
 
         Args:
             row: index row.
-            stages: without 'superpixels' each image is one, 1; without 'segments' ids are 0.
+            stages: without 'superpixels' each image is one superpixel, 1; without 'segments' all
+                points are in none, 0.
         """
         frames = self.store("frames")
         points = self.points(row)
