@@ -65,6 +65,8 @@ if ! ls "$cache"/MinkowskiEngine-*.whl >/dev/null 2>&1; then
   fi
   settings=()
   for option in "${options[@]}"; do settings+=("--config-settings=--global-option=$option"); done
+  cccl=$CUDA_HOME/include/cccl  # where CUDA 13 keeps thrust: nvcc looks there, the C++ compiler not
+  [ ! -d "$cccl" ] || export CPATH=$cccl${CPATH:+:$CPATH}
   PATH=$CUDA_HOME/bin:$work/tools/bin:$PATH PYTHONPATH=$work/tools \
     MAX_JOBS=${MAX_JOBS:-$(nproc)} "$python" -m pip wheel -v --no-deps --no-build-isolation \
     --use-pep517 "${settings[@]}" -w "$work/wheels" "$work/source" > "$work/log" 2>&1 ||
