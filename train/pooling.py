@@ -6,6 +6,7 @@ The mean over pixels never holds a per-pixel feature: see `pool_pixels`.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor
 
 MEAN_EPS = 1e-6  # added to every mean's denominator, method.md 2.2
 _MIN_SQUARED_NORM = 1e-12  # a shorter pixel feature is scaled by 1e6, not by 1 / norm
+_AT_ONCE = {"cuda": 32}  # images pooled: launches are what a GPU waits for; a CPU's cache holds one
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def pool_pixels(feature_map: Tensor, superpixels: CompactIds) -> tuple[Tensor, T
     Same values and gradients, without the [I, D, h, w] tensors. A pixel's feature is a weighted sum
     of four map cells, so the sum over a superpixel is (weights [S, h' w'] summed over its pixels) @
     (map [h' w', D]); the pixel's length comes from the dot products of neighboring cells. Per pixel
-    only a handful of scalars are kept instead of 2 D, and images go one by one.
+    only a handful of scalars are kept instead of 2 D.
 
     Args:
         feature_map: [I, D, h', w'] float, output of the image head; taken to float32.
@@ -143,33 +145,47 @@ def pool_pixels(feature_map: Tensor, superpixels: CompactIds) -> tuple[Tensor, T
             f"pool_pixels: feature_map must hold {superpixels.pixels.shape[0]} images, "
             f"got {feature_map.shape[0]}; give the map of the images whose ids these are"
         )
-    bounds = superpixels.offsets.tolist()
+    bounds, pixels = superpixels.offsets.tolist(), superpixels.pixels
+    at_once = _AT_ONCE.get(feature_map.device.type, 1)
     with torch.autocast(feature_map.device.type, enabled=False):
-        sums, counts = [], []
-        for image, feature_chw in enumerate(feature_map.float()):
-            pixels = superpixels.pixels[image] - bounds[image]
-            num = bounds[image + 1] - bounds[image]
-            sums.append(_sum_normalized(feature_chw, pixels, num))
-            counts.append(torch.bincount(pixels[pixels >= 0], minlength=num))
-        counts_S = torch.cat(counts).float()
+        sums = [
+            _sum_normalized(maps, some, bounds[first : first + len(some) + 1])
+            for first, maps, some in zip(
+                range(0, len(pixels), at_once),
+                feature_map.float().split(at_once),
+                pixels.split(at_once),
+                strict=True,
+            )
+        ]
+        counts_S = torch.bincount(pixels[pixels >= 0], minlength=bounds[-1]).float()
         return torch.cat(sums) / (counts_S[:, None] + MEAN_EPS), counts_S
 
 
-def _sum_normalized(feature_chw: Tensor, pixels: Tensor, num: int) -> Tensor:
-    """Return the sum [S, D] of the normalized upsampled features of one image per superpixel."""
-    _, map_height, map_width = feature_chw.shape
-    height, width = pixels.shape
-    y0, y_part = _corners(height, map_height, feature_chw.device)
-    x0, x_part = _corners(width, map_width, feature_chw.device)
-    rows, cols = torch.nonzero(pixels >= 0, as_tuple=True)
-    scale = _inverse_lengths(feature_chw, y0, y_part, x0, x_part)[rows, cols]  # [P]
-    segment = pixels[rows, cols] * (map_height * map_width)
-    weights = scale.new_zeros(num * map_height * map_width)
+def _sum_normalized(feature_gchw: Tensor, pixels: Tensor, bounds: list[int]) -> Tensor:
+    """Return the sum [S, D] of the normalized upsampled features of some images per superpixel.
+
+    Args:
+        feature_gchw: [G, D, h', w'] float32.
+        pixels: [G, h, w] int64 superpixels of the batch; those here are bounds[0] .. bounds[G] - 1.
+        bounds: G + 1 numbers, image g owns bounds[g] .. bounds[g + 1] - 1.
+    """
+    _, _, map_height, map_width = feature_gchw.shape
+    _, height, width = pixels.shape
+    y0, y_part = _corners(height, map_height, feature_gchw.device)
+    x0, x_part = _corners(width, map_width, feature_gchw.device)
+    places = torch.nonzero(pixels >= 0, as_tuple=True)
+    _, rows, cols = places
+    scale = _inverse_lengths(feature_gchw, y0, y_part, x0, x_part)[places]  # [P]
+    num, num_cells = bounds[-1] - bounds[0], map_height * map_width
+    segment = (pixels[places] - bounds[0]) * num_cells
+    weights = scale.new_zeros(num * num_cells)
     for y, part_y in ((y0, 1 - y_part), ((y0 + 1).clamp(max=map_height - 1), y_part)):
         for x, part_x in ((x0, 1 - x_part), ((x0 + 1).clamp(max=map_width - 1), x_part)):
             cell = segment + y[rows] * map_width + x[cols]
             weights = weights.index_add(0, cell, scale * (part_y[rows] * part_x[cols]))
-    return weights.view(num, map_height * map_width) @ feature_chw.flatten(1).T
+    of_images = weights.view(num, num_cells).split([b - a for a, b in pairwise(bounds)])
+    tables = feature_gchw.flatten(2).mT  # [G, h' w', D]
+    return torch.cat([some @ table for some, table in zip(of_images, tables, strict=True)])
 
 
 def _corners(length: int, map_length: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -181,19 +197,19 @@ def _corners(length: int, map_length: int, device: torch.device) -> tuple[Tensor
 
 
 def _inverse_lengths(
-    feature_chw: Tensor, y0: Tensor, y_part: Tensor, x0: Tensor, x_part: Tensor
+    feature_gchw: Tensor, y0: Tensor, y_part: Tensor, x0: Tensor, x_part: Tensor
 ) -> Tensor:
-    """Return 1 / length [h, w] of the upsampled features from dot products between map cells."""
-    right, below = feature_chw[:, :, 1:], feature_chw[:, 1:]
-    same = _interpolate_dots(  # [h', w]: both rows the same
-        feature_chw.square().sum(0), 2 * (feature_chw[:, :, :-1] * right).sum(0), x0, x_part
+    """Return 1 / length [G, h, w] of the upsampled features from dot products of map cells."""
+    right, below = feature_gchw[..., 1:], feature_gchw[..., 1:, :]
+    same = _interpolate_dots(  # [G, h', w]: both rows the same
+        feature_gchw.square().sum(1), 2 * (feature_gchw[..., :-1] * right).sum(1), x0, x_part
     )
-    diagonal = (feature_chw[:, :-1, :-1] * below[:, :, 1:]).sum(0)
-    anti_diagonal = (right[:, :-1] * below[:, :, :-1]).sum(0)
-    cross = _interpolate_dots(  # [h' - 1, w]: a row and the one below
-        (feature_chw[:, :-1] * below).sum(0), diagonal + anti_diagonal, x0, x_part
+    diagonal = (feature_gchw[..., :-1, :-1] * below[..., 1:]).sum(1)
+    anti_diagonal = (right[..., :-1, :] * below[..., :-1]).sum(1)
+    cross = _interpolate_dots(  # [G, h' - 1, w]: a row and the one below
+        (feature_gchw[..., :-1, :] * below).sum(1), diagonal + anti_diagonal, x0, x_part
     )
-    squared = _interpolate_dots(same.T, 2 * cross.T, y0, y_part).T
+    squared = _interpolate_dots(same.mT, 2 * cross.mT, y0, y_part).mT
     return squared.clamp(min=_MIN_SQUARED_NORM).rsqrt()
 
 
@@ -214,8 +230,11 @@ def _interpolate_dots(own: Tensor, next_: Tensor, x0: Tensor, part: Tensor) -> T
 
 
 def _check_range(name: str, numbers: Tensor, limit: int) -> None:
-    if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < limit:
+    if not numbers.numel():
+        return
+    low, high = torch.stack(numbers.aminmax()).tolist()  # at once: a GPU is waited for once
+    if not 0 <= low <= high < limit:
         raise ValueError(
-            f"{name} must be in 0 .. {limit - 1}, got {int(numbers.min())} .. {int(numbers.max())};"
-            " filter or renumber before pooling"
+            f"{name} must be in 0 .. {limit - 1}, got {low} .. {high}; "
+            "filter or renumber before pooling"
         )

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from train import pooling
 from train.pooling import compact_ids, pixel_features, pool_pixels, segment_mean
 
 
@@ -117,7 +118,11 @@ def test_pool_pixels_by_hand():
     ("map_size", "size"),
     [((5, 7), (20, 28)), ((3, 4), (11, 14)), ((1, 4), (4, 16)), ((4, 1), (9, 3)), ((2, 2), (1, 1))],
 )
-def test_pool_pixels_equals_its_plain_twin_in_values_and_gradients(map_size, size):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_pool_pixels_equals_its_plain_twin_in_values_and_gradients(
+    map_size, size, at_once, monkeypatch
+):
+    monkeypatch.setitem(pooling._AT_ONCE, "cpu", at_once)
     generator = torch.Generator().manual_seed(3)
     superpixels = random_superpixels(3, *size, 6, generator)
     weights = torch.randn(superpixels.num_superpixels, 8, generator=generator)
