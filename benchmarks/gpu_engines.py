@@ -3,18 +3,21 @@
     python -m benchmarks.gpu_engines [--points FILE.bin] [--scans 4 16] [--rounds 10]
 
 Contestants: minkowski fp32; native fp32, tf32 and bf16, the last also with its norms compiled by
-torch; spconv fp32 and bf16 where it is installed. A step is forward, loss, backward and SGD. The
-floor is the larger of the operations at the device's own rate of a large matrix product in that
-format, and of the bytes, each feature read and written once in forward, input gradient and weight
-gradient, at its rate of copying: no sparse engine can be faster. Memory is what a step adds.
+torch; native without its Triton kernels; spconv fp32 and bf16 where it or spconv-triton is
+installed. A step is forward, loss, backward and SGD. The floor is the larger of the operations at
+the device's own rate of a large matrix product in that format, and of the bytes, each feature read
+and written once in forward, input gradient and weight gradient, at its rate of copying: no sparse
+engine can be faster. Memory is what a step adds.
 """
 
 import argparse
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +26,12 @@ from torch import Tensor, nn
 from benchmarks import gpu_timing
 from benchmarks.engines import DATA, load_scans
 from pipeline.errors import UserError
+from train.engines import native
 from train.engines.contract import Kernel, Pointwise
-from train.engines.native import Convolution as NativeConvolution
 from train.engines.table import ENGINES
 from train.models.minkunet import BatchNorm, MinkUNet, minkunet34, minkunet_small
 
+COMPILED, UNFUSED = "compiled norms", "unfused"
 TARGET = 2.0  # how many times faster native bf16 must be than minkowski fp32
 
 
@@ -37,12 +41,12 @@ class Contestant:
 
     engine: str
     format: str
-    compiled: bool = False
+    extra: str = ""  # COMPILED or UNFUSED
 
     @property
     def name(self) -> str:
         """What the table calls it."""
-        return f"{self.engine} {self.format}" + (", compiled norms" if self.compiled else "")
+        return f"{self.engine} {self.format}" + (f", {self.extra}" if self.extra else "")
 
 
 CONTESTANTS = (
@@ -50,7 +54,9 @@ CONTESTANTS = (
     Contestant("native", "fp32"),
     Contestant("native", "tf32"),
     Contestant("native", "bf16"),
-    Contestant("native", "bf16", compiled=True),
+    Contestant("native", "fp32", UNFUSED),
+    Contestant("native", "bf16", UNFUSED),
+    Contestant("native", "bf16", COMPILED),
     Contestant("spconv", "fp32"),
     Contestant("spconv", "bf16"),
 )
@@ -80,20 +86,25 @@ def make_step(
     network = build(features.shape[1], 64, engine=who.engine).to(features.device)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
     target = torch.linspace(-1, 1, 64, device=features.device)
-    if who.compiled:
+    if who.extra == COMPILED:
         for module in network.modules():
             if isinstance(module, BatchNorm):
                 module.compile(dynamic=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        with gpu_timing.tensor_cores(who.format):
+        with gpu_timing.tensor_cores(who.format), unfused(who.extra == UNFUSED):
             with gpu_timing.autocast(who.format, features.device):
                 out = network(features, coordinates)
             (F.normalize(out.float(), dim=1) * target).sum(1).mean().backward()
         optimizer.step()
 
     return step
+
+
+def unfused(is_wanted: bool) -> AbstractContextManager:
+    """Keep the native engine from its Triton kernels inside, if wanted."""
+    return mock.patch.object(native, "can_fuse", lambda *_: False) if is_wanted else nullcontext()
 
 
 def count_work(build: Callable[..., MinkUNet], features: Tensor, coordinates: Tensor) -> Work:
@@ -108,7 +119,7 @@ def count_work(build: Callable[..., MinkUNet], features: Tensor, coordinates: Te
             rows = len(inputs[0]), len(result)
         else:
             fine, coarse = inputs[0].stride, result.stride
-            if not isinstance(module, NativeConvolution):
+            if not isinstance(module, native.Convolution):
                 fine, coarse = coarse, fine
             kernel_map = inputs[0].map.kernel_map(fine, coarse, module.kernel_size)
             pairs, wide, out = sum(kernel_map.fine.counts), module.in_channels, module.out_channels
@@ -139,15 +150,20 @@ def floor_s(work: Work, format: str, device: torch.device, tiny: bool) -> float:
 
 
 def compare(
-    points: Path, num_scans: int, rounds: int, device: torch.device, tiny: bool
+    points: Path,
+    num_scans: int,
+    rounds: int,
+    device: torch.device,
+    tiny: bool,
+    contestants: Sequence[Contestant] = CONTESTANTS,
 ) -> dict[str, gpu_timing.Timing]:
     """Print the table for one number of scans and return its times."""
     build = minkunet_small if tiny else minkunet34
     features, coordinates = (t.to(device) for t in load_scans(points, num_scans))
     work = count_work(build, features, coordinates)
     runs, memory = {}, {}
-    for who in CONTESTANTS:
-        reason = problem(who.engine, device) or ("not in --tiny" if who.compiled and tiny else None)
+    for who in contestants:
+        reason = problem(who.engine, device) or ("not in --tiny" if who.extra and tiny else None)
         if reason:
             print(f"{who.name}: left out ({reason})")
             continue
@@ -180,6 +196,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a small network, to see that it runs")
+    names = [who.name for who in CONTESTANTS]
+    parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="CONTESTANT")
     args = parser.parse_args(arguments)
     device = gpu_timing.open_device(args.device)
     ENGINES.modules["spconv"] = "benchmarks.spconv_engine"
@@ -187,7 +205,8 @@ def main(arguments: list[str] | None = None) -> None:
     points = args.points or (sweeps[0] if sweeps else DATA / "nuscenes")
     print(gpu_timing.describe(device))
     for num_scans in args.scans:
-        compare(points, num_scans, args.rounds, device, args.tiny)
+        chosen = [who for who in CONTESTANTS if who.name in args.only]
+        compare(points, num_scans, args.rounds, device, args.tiny, chosen)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ after each; samples a second of the step as it runs in training; the hours of 50
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,7 +186,14 @@ def shares(step: Step, rounds: int) -> dict[str, float]:
     return best
 
 
-def compare(points: Path, num_samples: int, rounds: int, device: torch.device, tiny: bool) -> None:
+def compare(
+    points: Path,
+    num_samples: int,
+    rounds: int,
+    device: torch.device,
+    tiny: bool,
+    only: Sequence[str] | None,
+) -> None:
     """Print the figures of one batch size."""
     recipe = override(load_recipe("seal_small" if tiny else "seal"), TINY if tiny else REAL)
     batch = make_batch(points, num_samples, recipe).to(device)
@@ -194,6 +201,8 @@ def compare(points: Path, num_samples: int, rounds: int, device: torch.device, t
     print(f"\n{num_samples} sample(s), {num_voxels} voxels, {len(batch.images)} images")
     for engine, format in CONTESTANTS:
         name = f"{engine} {format}"
+        if only and name not in only:
+            continue
         if problem := ENGINES.problem(engine):
             print(f"{name}: left out ({problem})")
             continue
@@ -242,13 +251,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a small network, to see that it runs")
+    names = [f"{engine} {format}" for engine, format in CONTESTANTS]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="CONTESTANT")
     args = parser.parse_args(arguments)
     device = gpu_timing.open_device(args.device)
     sweeps = sorted((DATA / "nuscenes" / "samples" / "LIDAR_TOP").glob("*.pcd.bin"))
     points = args.points or (sweeps[0] if sweeps else DATA / "nuscenes")
     print(gpu_timing.describe(device))
     for num_samples in args.samples:
-        compare(points, num_samples, args.rounds, device, args.tiny)
+        compare(points, num_samples, args.rounds, device, args.tiny, args.only)
 
 
 if __name__ == "__main__":

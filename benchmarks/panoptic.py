@@ -50,7 +50,7 @@ class Cost:
 
     seconds: dict[str, float]  # wall clock, by part
     core_seconds: float  # of all threads, with the map of all queries: steady on a busy machine
-    peak_mb: float  # resident, of the whole process
+    peak_mb: float  # resident, of the whole process; on a GPU of torch's allocator there
     is_finite: bool
     num_segments: int  # with all queries kept
 
@@ -94,7 +94,7 @@ def randomize(model: PanopticModel, seed: int) -> None:
 def first(prediction: Prediction, count: int) -> Kept:
     """Return the first queries as kept, their classes as predicted."""
     scores, labels = prediction.logits[0].float().softmax(-1).max(-1)
-    return Kept(torch.arange(count), scores[:count], labels[:count])
+    return Kept(torch.arange(count, device=scores.device), scores[:count], labels[:count])
 
 
 @torch.inference_mode()
@@ -135,7 +135,9 @@ def measure(name: str, image: Path, options: argparse.Namespace) -> Cost:
             found = timed(part, lambda n=count, p=prediction: one_map(p, n, images, model.family))
     total = sum(core_seconds.values()) - core_seconds[f"map of {STREET}"]
     is_finite = bool(prediction.logits.isfinite().all() and prediction.masks.isfinite().all())
-    return Cost(seconds, total, peak_resident_mb(), is_finite, len(found.category) - 1)
+    is_gpu = device.type == "cuda"
+    peak_mb = torch.cuda.max_memory_allocated(device) / 2**20 if is_gpu else peak_resident_mb()
+    return Cost(seconds, total, peak_mb, is_finite, len(found.category) - 1)
 
 
 def one_map(prediction: Prediction, count: int, images: Tensor, family: Family) -> Panoptic:

@@ -8,13 +8,19 @@ the first spatial axis slowest, where ours are [K^3, C_in, C_out] with the first
 from dataclasses import dataclass
 
 import torch
-from spconv import pytorch as spconv
 from torch import Tensor, nn
 
 from train.engines.contract import check_cloud
 
+try:
+    import spconv as package
+    from spconv import pytorch as spconv
+except ModuleNotFoundError:  # its twin in Triton, of the same interface
+    import spconv_triton as package
+    from spconv_triton import pytorch as spconv
+
 NAME = "spconv"
-VERSION = f"spconv {getattr(spconv, '__version__', '2')}"
+VERSION = f"{package.__name__} {getattr(package, '__version__', '')}"
 DEEPEST = 16  # the grid's sides are rounded up to whole voxels of this stride
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tests.conftest import REPOSITORY
 
-PEERS = {"spconv"}  # packages that a benchmark needs and we do not install
+PEERS = {"spconv_triton"}  # packages that a benchmark needs and we do not install
 PROGRAM = """
 import importlib, sys
 for name in sys.argv[1:]:

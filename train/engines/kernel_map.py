@@ -1,6 +1,6 @@
 """Which row meets which under every offset of a kernel, from the levels at its two ends.
 
-The pairs are ordered by offset, so that one GEMM per offset, or one grouped GEMM, multiplies them.
+The pairs are ordered by offset, so that one GEMM per offset multiplies them.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,11 @@ class Side:
     def __init__(
         self, rows: Tensor, counts: list[int], ends: Tensor, num_rows: int, center: int | None
     ) -> None:
-        self.rows, self.counts, self.num_rows = rows, counts, num_rows
+        self.rows, self.counts, self.num_rows = rows, counts, num_rows  # rows: int32, by offset
         self.ends = ends  # [K^3] int32, where each offset's pairs end, on the rows' device
         self.by_offset = rows.split(counts)  # per offset the rows [pairs of it]
         self.center = center  # the offset, if any, that pairs every row with itself, in order
+        self._table: Tensor | None = None
 
     def new_buffer(self, features: Tensor) -> Tensor:
         """Return room for what `gather` returns, allocated once per call, not once per offset."""
@@ -39,10 +40,29 @@ class Side:
     def pairs_by_row(self) -> tuple[Tensor, Tensor]:
         """Return pair numbers sorted by row [P] and where each row's start [V + 1]."""
         pairs = torch.argsort(self.rows, stable=True)
-        counts = self.rows.new_zeros(self.num_rows).scatter_add_(
-            0, self.rows, torch.ones_like(self.rows)
+        rows = self.rows.long()
+        counts = rows.new_zeros(self.num_rows).scatter_add_(
+            0, rows, torch.ones_like(rows)
         )  # as bincount, which reads the largest row to the host
         return pairs, F.pad(counts.cumsum(0), (1, 0))
+
+    def table_of(self, other: "Side") -> Tensor:
+        """Return the other end's row that meets each row here under each offset, -1 = none.
+
+        Args:
+            other: the other end of the kernel map, always the same.
+
+        Returns:
+            [K^3, V] int32.
+        """
+        if self._table is None:
+            pair = torch.arange(len(self.rows), device=self.rows.device)
+            place = torch.bucketize(pair, self.ends, right=True)  # the offset of each pair
+            place.mul_(self.num_rows).add_(self.rows)
+            table = self.rows.new_full((len(self.counts) * self.num_rows,), -1)
+            table[place] = other.rows
+            self._table = table.view(-1, self.num_rows)
+        return self._table
 
     def add_up(self, products: Tensor) -> Tensor:
         """Sum the products of the pairs [P, D] per row: [V, D]."""
@@ -72,8 +92,8 @@ class Hits:
     def finish(self, counts: list[int]) -> KernelMap:
         """Return the kernel map."""
         found = true_places(self.hit.view(-1), sum(counts))
-        coarse_rows = found % max(len(self.coarse.keys), 1)
-        fine_rows = self.fine.rows[self.places.view(-1)[found]]
+        coarse_rows = (found % max(len(self.coarse.keys), 1)).int()
+        fine_rows = self.fine.rows[self.places.view(-1)[found]].int()
         ends = self.counts.cumsum(0).int()
         return KernelMap(
             Side(fine_rows, counts, ends, len(self.fine.keys), self.center),

@@ -1,17 +1,19 @@
 """The engine without a compiler: the contract of contract.py in plain PyTorch, on any device.
 
-A convolution is a gather and one GEMM per kernel offset (or one grouped GEMM for all, `can_group`),
-then one sum per output row over the pairs of kernel_map.py. That sum is `embedding_bag` over the
-products sorted by output: no atomics, so results are the same bits run to run, and 0.5 ms where
-index_add_ takes 1.3 (45,000 products of 96 channels, 2 cores; the GEMMs beside it take 8).
+A convolution is a gather and one GEMM per kernel offset, then one sum per output row over the pairs
+of kernel_map.py. That sum is `embedding_bag` over the products sorted by output: no atomics, so
+results are the same bits run to run, and 0.5 ms where index_add_ takes 1.3 (45,000 products of 96
+channels, 2 cores; the GEMMs beside it take 8). On a GPU one Triton kernel does all of it, where it
+is the faster way (`can_fuse`).
 """
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -57,25 +59,6 @@ def make_tensor(features: Tensor, coordinates: Tensor, maps: Sequence[MapKey] = 
     return SparseTensor(features, 1, CoordinateMap.of_cells(coordinates.long(), maps))
 
 
-def has_grouped_gemm(features: Tensor) -> bool:
-    """Return whether PyTorch multiplies many groups of such rows at once.
-
-    It does so for bfloat16 on GPUs of compute capability 8.0 and later; elsewhere its grouped_mm is
-    a loop of GEMMs too, and one that first reads the groups' sizes back to the host.
-    """
-    return (
-        features.device.type == "cuda"
-        and features.dtype == torch.bfloat16
-        and torch.cuda.get_device_capability(features.device) >= (8, 0)
-    )
-
-
-def can_group(features: Tensor, kernel: Tensor) -> bool:
-    """Return whether one grouped GEMM does all offsets of a kernel: rows of whole 16 bytes."""
-    is_aligned = kernel.shape[1] % 8 == 0 and kernel.shape[2] % 8 == 0
-    return is_aligned and len(features) > 0 and has_grouped_gemm(features)
-
-
 class _GatherGemmSum(torch.autograd.Function):
     """out[o] = sum over pairs (i, o) of offset k of features[i] @ kernel[k], and its gradients."""
 
@@ -83,9 +66,6 @@ class _GatherGemmSum(torch.autograd.Function):
     def forward(ctx, features: Tensor, kernel: Tensor, source: Side, target: Side) -> Tensor:
         ctx.save_for_backward(features, kernel)
         ctx.source, ctx.target = source, target
-        if can_group(features, kernel):
-            rows = features.index_select(0, source.rows)
-            return target.add_up(F.grouped_mm(rows, kernel, offs=source.ends))
         products = features.new_empty(len(source.rows), kernel.shape[2])  # [P, D_out]
         buffer = source.new_buffer(features)
         for k, part in enumerate(products.split(source.counts)):
@@ -99,8 +79,6 @@ class _GatherGemmSum(torch.autograd.Function):
         source, target = ctx.source, ctx.target
         needs_features, needs_kernel = ctx.needs_input_grad[:2]
         gradient = gradient.contiguous()
-        if can_group(features, kernel):
-            return *_grouped_gradients(ctx, features, kernel, gradient), None, None
         grad_kernel = torch.empty_like(kernel) if needs_kernel else None
         products = features.new_empty(len(source.rows), kernel.shape[1] if needs_features else 0)
         buffer, grad_buffer = source.new_buffer(features), target.new_buffer(gradient)
@@ -114,29 +92,33 @@ class _GatherGemmSum(torch.autograd.Function):
         return source.add_up(products) if needs_features else None, grad_kernel, None, None
 
 
-def _grouped_gradients(
-    ctx, features: Tensor, kernel: Tensor, gradient: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of features and kernel, each by one grouped GEMM, where needed."""
-    source, target = ctx.source, ctx.target
-    grad_features = grad_kernel = None
-    grad_rows = gradient.index_select(0, target.rows)  # [P, D_out]
-    if ctx.needs_input_grad[1]:
-        rows = features.index_select(0, source.rows)  # again: kept, it would be most of the memory
-        grad_kernel = F.grouped_mm(rows.t(), grad_rows, offs=source.ends)
-    if ctx.needs_input_grad[0]:
-        products = F.grouped_mm(grad_rows, kernel.transpose(1, 2), offs=source.ends)
-        grad_features = source.add_up(products)
-    return grad_features, grad_kernel
+@functools.cache
+def load_fused() -> ModuleType | None:
+    """Return the kernels in Triton, or None where Triton is not installed."""
+    try:
+        from train.engines import fused
+    except ModuleNotFoundError:
+        return None
+    return fused
+
+
+def can_fuse(features: Tensor, kernel: Tensor, pairs: Side) -> bool:
+    """Return whether one Triton kernel does the whole convolution: on a GPU, where it pays."""
+    if features.device.type != "cuda" or load_fused() is None:
+        return False
+    return load_fused().serves(features, kernel, pairs)
 
 
 def _convolve(module: Kernel, tensor: SparseTensor, stride: int, pairs: tuple[Side, Side]):
     features, kernel = tensor.features, module.kernel
     device = features.device.type
     if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        features, kernel = features.to(dtype), kernel.to(dtype)
-    rows = _GatherGemmSum.apply(features.contiguous(), kernel, *pairs)
+        features = features.to(torch.get_autocast_dtype(device))
+    features = features.contiguous()
+    if can_fuse(features, kernel, pairs[0]):
+        rows = load_fused().FusedConvolution.apply(features, kernel, *pairs)
+    else:
+        rows = _GatherGemmSum.apply(features, kernel.to(features.dtype), *pairs)
     if module.bias is not None:
         rows = rows + module.bias
     return SparseTensor(rows, stride, tensor.map)

@@ -1,5 +1,7 @@
 """What only the native engine promises: gradients to float64, autocast, range, fixed bits."""
 
+import types
+
 import pytest
 import torch
 
@@ -132,12 +134,33 @@ def test_waiting_is_found(monkeypatch, code):
     assert x.tolist() == [0, 1, 2]
 
 
-def test_one_grouped_gemm_gives_what_one_per_offset_gives(monkeypatch):
-    where = cloud(300)  # sparse: some of the 27 offsets join no pair at the coarse levels
-    loop = network_step(where)
-    calls = []
-    monkeypatch.setattr(native, "has_grouped_gemm", lambda rows: calls.append(rows.shape) or True)
-    grouped = network_step(where)
-    assert len(calls) == 2 * 24  # forward and backward of every convolution but the stem, 2 wide
-    for some, other in zip(grouped, loop, strict=True):
-        torch.testing.assert_close(some, other, rtol=1e-3, atol=1e-4)
+@pytest.mark.parametrize("stride, kernel_size", [(1, 3), (2, 2)])
+def test_tables_say_what_the_pairs_say(stride, kernel_size):
+    """What the Triton kernels walk over; they themselves need a GPU (tests/gpu)."""
+    where = cloud(300)
+    whole = native.make_tensor(torch.zeros(len(where), 1), where)
+    pairs = whole.map.kernel_map(1, stride, kernel_size)
+    for source, target in ((pairs.fine, pairs.coarse), (pairs.coarse, pairs.fine)):
+        expected = torch.full((kernel_size**3, target.num_rows), -1)
+        parts = zip(source.by_offset, target.by_offset, strict=True)
+        for offset, (rows_in, rows_out) in enumerate(parts):
+            expected[offset, rows_out] = rows_in.long()
+        assert target.table_of(source).equal(expected.int())
+
+
+def test_back_along_an_offset_is_forth_along_the_opposite_one():
+    where = cloud(300)
+    pairs = native.make_tensor(torch.zeros(len(where), 1), where).map.kernel_map(1, 1, 3)
+    forth, back = pairs.coarse.table_of(pairs.fine), pairs.fine.table_of(pairs.coarse)
+    assert pairs.coarse.center is not None and back.equal(forth.flip(0))
+
+
+def test_a_cpu_never_asks_for_triton(monkeypatch):
+    monkeypatch.setattr(native, "load_fused", lambda: pytest.fail("looked for Triton"))
+    network_step(cloud(50))
+
+
+def test_without_triton_a_gpu_goes_the_plain_way(monkeypatch):
+    monkeypatch.setattr(native, "load_fused", lambda: None)
+    rows = types.SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16)
+    assert not native.can_fuse(rows, None, None)
