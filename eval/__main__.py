@@ -1,5 +1,6 @@
 """Commands of stage three: `python -m eval COMMAND --help`."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from train.__main__ import Setup, device_option, setup_options
 
 import click  # isort: skip
 
-from pipeline.errors import run_main  # isort: skip
+from pipeline.errors import check, run_main, unknown_name  # isort: skip
 from pipeline.options import gathered  # isort: skip
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ class Task:
         """Train on a split, print the validation mIoU and the path of the result."""
         from eval.protocol import parse_seeds, run_protocol
         from eval.start import find_start
-        from pipeline.errors import check
         from train.stores import StorePaths, Stores
 
         check(
@@ -176,6 +176,10 @@ def report(
     from train.stores import StorePaths, Stores
 
     place, runs = setup.place(), setup.runs
+    check(
+        near is None or all(map(math.isfinite, near)),
+        f"--near: must be two finite numbers, X Y in m, got {near}; leave it out for a car",
+    )
     check_runs(runs)  # before a minute of drawing
     opened = Stores(StorePaths(place))
     scenes = draw_scenes(runs, opened, frames, setup.machine(), near)
@@ -192,7 +196,6 @@ def compare(setup: Setup) -> None:
     from eval.comparison import compare as side_by_side
     from eval.report import comparison_rows
     from eval.seeds import all_results
-    from pipeline.errors import check
 
     results = all_results(setup.runs)
     check(bool(results), f"{setup.runs}: must hold results, got none; run 'make probe' first")
@@ -230,7 +233,6 @@ def corrupt(
     """Write corrupted frames of DATASET in the layout of nuScenes-C."""
     from eval.corrupted import write_corrupted
     from eval.corruptions.table import CORRUPTIONS, SEVERITIES, check_settings
-    from pipeline.errors import unknown_name
     from pipeline.index import find_folder
     from train.rows import choose_rows
     from train.stores import StorePaths, Stores
@@ -267,7 +269,6 @@ class Measured:
             UserError: it was not measured, or not kept.
         """
         from eval.predictor import load_predictor
-        from pipeline.errors import check, unknown_name
 
         place = stores.paths.folder.name
         run = setup.runs / (self.run_name or f"{self.recipe}-{place}-{self.source}")

@@ -130,6 +130,8 @@ def test_robustness_view_predict_and_table(evaluate, here, runs, stores, tmp_pat
     done = here(main, "compare", "--runs", runs)
     assert done.code == 0, done.err
     assert "| start | linear train | run, or source |" in done.out
+    done = evaluate("report", "--near", "nan", "0")
+    assert (done.code, "--near: must be two finite numbers" in done.error()) == (2, True)
     done = evaluate("report", "--frames", "1", "--near", "6", "-4")
     assert done.code == 0, done.err
     text = (runs / "report.html").read_text()
