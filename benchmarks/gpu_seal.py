@@ -192,7 +192,7 @@ def compare(
     rounds: int,
     device: torch.device,
     tiny: bool,
-    only: Sequence[str] | None,
+    only: Sequence[str],
 ) -> None:
     """Print the figures of one batch size."""
     recipe = override(load_recipe("seal_small" if tiny else "seal"), TINY if tiny else REAL)
@@ -201,7 +201,7 @@ def compare(
     print(f"\n{num_samples} sample(s), {num_voxels} voxels, {len(batch.images)} images")
     for engine, format in CONTESTANTS:
         name = f"{engine} {format}"
-        if only and name not in only:
+        if name not in only:
             continue
         if problem := ENGINES.problem(engine):
             print(f"{name}: left out ({problem})")
@@ -252,7 +252,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a small network, to see that it runs")
     names = [f"{engine} {format}" for engine, format in CONTESTANTS]
-    parser.add_argument("--only", nargs="+", choices=names, metavar="CONTESTANT")
+    parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="CONTESTANT")
     args = parser.parse_args(arguments)
     device = gpu_timing.open_device(args.device)
     sweeps = sorted((DATA / "nuscenes" / "samples" / "LIDAR_TOP").glob("*.pcd.bin"))

@@ -148,7 +148,7 @@ def pool_pixels(feature_map: Tensor, superpixels: CompactIds) -> tuple[Tensor, T
     bounds, pixels = superpixels.offsets.tolist(), superpixels.pixels
     at_once = _AT_ONCE.get(feature_map.device.type, 1)
     with torch.autocast(feature_map.device.type, enabled=False):
-        sums = [
+        parts = [
             _sum_normalized(maps, some, bounds[first : first + len(some) + 1])
             for first, maps, some in zip(
                 range(0, len(pixels), at_once),
@@ -157,12 +157,14 @@ def pool_pixels(feature_map: Tensor, superpixels: CompactIds) -> tuple[Tensor, T
                 strict=True,
             )
         ]
-        counts_S = torch.bincount(pixels[pixels >= 0], minlength=bounds[-1]).float()
-        return torch.cat(sums) / (counts_S[:, None] + MEAN_EPS), counts_S
+        sums, counts = (torch.cat(each) for each in zip(*parts, strict=True))
+        return sums / (counts[:, None] + MEAN_EPS), counts
 
 
-def _sum_normalized(feature_gchw: Tensor, pixels: Tensor, bounds: list[int]) -> Tensor:
-    """Return the sum [S, D] of the normalized upsampled features of some images per superpixel.
+def _sum_normalized(
+    feature_gchw: Tensor, pixels: Tensor, bounds: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of normalized upsampled features and the pixels of superpixels: [S, D], [S].
 
     Args:
         feature_gchw: [G, D, h', w'] float32.
@@ -177,15 +179,17 @@ def _sum_normalized(feature_gchw: Tensor, pixels: Tensor, bounds: list[int]) -> 
     _, rows, cols = places
     scale = _inverse_lengths(feature_gchw, y0, y_part, x0, x_part)[places]  # [P]
     num, num_cells = bounds[-1] - bounds[0], map_height * map_width
-    segment = (pixels[places] - bounds[0]) * num_cells
+    segment = pixels[places] - bounds[0]
+    counts = torch.bincount(segment, minlength=num).float()
     weights = scale.new_zeros(num * num_cells)
     for y, part_y in ((y0, 1 - y_part), ((y0 + 1).clamp(max=map_height - 1), y_part)):
         for x, part_x in ((x0, 1 - x_part), ((x0 + 1).clamp(max=map_width - 1), x_part)):
-            cell = segment + y[rows] * map_width + x[cols]
+            cell = segment * num_cells + y[rows] * map_width + x[cols]
             weights = weights.index_add(0, cell, scale * (part_y[rows] * part_x[cols]))
     of_images = weights.view(num, num_cells).split([b - a for a, b in pairwise(bounds)])
     tables = feature_gchw.flatten(2).mT  # [G, h' w', D]
-    return torch.cat([some @ table for some, table in zip(of_images, tables, strict=True)])
+    sums = torch.cat([some @ table for some, table in zip(of_images, tables, strict=True)])
+    return sums, counts
 
 
 def _corners(length: int, map_length: int, device: torch.device) -> tuple[Tensor, Tensor]:

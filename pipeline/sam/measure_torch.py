@@ -1,7 +1,7 @@
 """The plain twin of measure.py in PyTorch: full-size masks are made, a few at a time.
 
-What runs where the decoder's masks are on a GPU, which has the arithmetic to spare; never run on
-one so far (no GPU at hand), tests compare it with measure.py on the CPU.
+What runs where the decoder's masks are on a GPU, which has the arithmetic to spare; tests compare
+it with measure.py on the CPU.
 """
 
 import numpy as np

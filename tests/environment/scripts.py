@@ -1,4 +1,4 @@
-"""Loads the files of environment/, which is no package: they run before anything is installed."""
+"""Loads the files of environment/, which is no package, and makes programs that only pretend."""
 
 import importlib.util
 import sys
@@ -14,3 +14,10 @@ def load(name: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     specification.loader.exec_module(module)
     return module
+
+
+def program(path: Path, text: str) -> None:
+    """Write an executable file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)

@@ -6,16 +6,10 @@ import sys
 
 import pytest
 
-from tests.environment.scripts import FOLDER, load
+from tests.environment.scripts import FOLDER, load, program
 
 facts = load("cuda_facts")
 KNOWN = "compute_75\ncompute_80\ncompute_90\ncompute_100\n"
-
-
-def program(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
 
 
 def test_gpus_present_are_named_once_and_rising():
@@ -44,9 +38,9 @@ def test_nvcc_must_be_of_torch_cuda():
 
 def test_nvidia_smi_tells_the_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    program(tmp_path / "nvidia-smi", "printf '9.0\\n8.0\\n'")
+    program(tmp_path / "nvidia-smi", "#!/bin/sh\n" + "printf '9.0\\n8.0\\n'")
     assert facts.capabilities() == ["9.0", "8.0"]
-    program(tmp_path / "nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9")
+    program(tmp_path / "nvidia-smi", "#!/bin/sh\n" + "echo 'NVIDIA-SMI has failed'; exit 9")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda _i: (7, 5))
     assert facts.capabilities() == ["7.5"]  # no driver program, so torch is asked
@@ -54,7 +48,7 @@ def test_nvidia_smi_tells_the_gpus(tmp_path, monkeypatch):
 
 def test_the_line_for_the_script(tmp_path, monkeypatch):
     text = 'case $1 in --version) echo "Cuda release 13.0, V13.0.88";; *) printf "{}";; esac'
-    program(tmp_path / "bin" / "nvcc", text.format(KNOWN.replace("\n", "\\n")))
+    program(tmp_path / "bin" / "nvcc", "#!/bin/sh\n" + text.format(KNOWN.replace("\n", "\\n")))
     monkeypatch.setattr("torch.version.cuda", "13.0")
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
     assert facts.main(str(tmp_path)) == "13.0 9.0"

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.environment.scripts import FOLDER
-from tests.environment.test_setup import program
+from tests.environment.scripts import FOLDER, program
 
 # facts and key: one answer each; downloads and the wheel: files where the real ones would lie
 PYTHON = """#!{python}

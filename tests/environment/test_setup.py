@@ -3,22 +3,15 @@
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.environment.scripts import FOLDER
+from tests.environment.scripts import FOLDER, program
 
 PYTHON = """#!/bin/sh
 script=$(cat)
 case $script in *TORCH_CUDA_ARCH_LIST*) exit ${NO_GPU:-0};; esac
 """
-
-
-def program(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 @pytest.fixture

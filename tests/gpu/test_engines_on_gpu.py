@@ -24,6 +24,9 @@ def engine_name(request, device):
     return request.param
 
 
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
+
+
 def cloud(num_rows=3000):
     random = torch.Generator().manual_seed(0)
     where = torch.randint(-20, 21, (num_rows, 4), generator=random, dtype=torch.int32)
@@ -82,11 +85,10 @@ def test_native_in_bfloat16_is_near_float32(device):
 
 
 @pytest.mark.parametrize("kernel_size, stride", [(3, 1), (2, 2)])
-@pytest.mark.parametrize("channels", [(1, 32), (32, 96), (192, 128), (20, 24)])
+@pytest.mark.parametrize("channels", [(1, 32), (32, 96), (192, 128), (20, 24), (3, 2), (2, 1)])
 def test_fused_kernels_equal_their_twin(device, kernel_size, stride, channels):
     """Against float64, in all that a convolution and its transpose compute."""
-    if native.load_fused() is None or device.type != "cuda":
-        pytest.skip("the fused kernels need a CUDA device and Triton")
+    skip_without_fused(device)
     where = cloud().to(device)
     whole = native.make_tensor(torch.zeros(len(where), 1, device=device), where)
     pairs = whole.map.kernel_map(1, stride, kernel_size)
@@ -98,13 +100,28 @@ def test_fused_kernels_equal_their_twin(device, kernel_size, stride, channels):
         exact = convolved(
             native._GatherGemmSum, rows.double(), kernel.double(), pull, pairs=(source, target)
         )
-        fused = native.load_fused().FusedConvolution
-        for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
+        fused = native.load_fused(device).FusedConvolution
+        for dtype, tolerance in TOLERANCE.items():
             found = convolved(fused, rows.to(dtype), kernel, pull, pairs=(source, target))
             again = convolved(fused, rows.to(dtype), kernel, pull, pairs=(source, target))
             for one, two, three in zip(found, again, exact, strict=True):
                 assert one.equal(two)  # no atomics
                 assert distance(one.double(), three) < tolerance
+
+
+def test_fused_kernels_take_an_empty_cloud(device):
+    skip_without_fused(device)
+    none = torch.zeros(0, 4, dtype=torch.int32, device=device)
+    rows = torch.zeros(0, 2, device=device, requires_grad=True)
+    layer = native.Convolution(2, 3, kernel_size=3).to(device)
+    out = layer(native.make_tensor(rows, none)).features
+    out.sum().backward()
+    assert out.shape == (0, 3) and not layer.kernel.grad.any()
+
+
+def skip_without_fused(device):
+    if device.type != "cuda" or native.load_fused(device) is None:
+        pytest.skip("the fused kernels need a CUDA device and Triton")
 
 
 def convolved(function, rows, kernel, pull, pairs):
@@ -116,10 +133,9 @@ def convolved(function, rows, kernel, pull, pairs):
 
 
 def test_full_float32_goes_through_gemms_where_a_layer_is_large(device, monkeypatch):
-    if native.load_fused() is None or device.type != "cuda":
-        pytest.skip("the fused kernels need a CUDA device and Triton")
+    skip_without_fused(device)
     fused = network_step("native", device, torch.float32)
-    monkeypatch.setattr(native.load_fused(), "MOST_IN_FULL", 0)
+    monkeypatch.setattr(native.load_fused(device), "MAX_PRODUCTS_FLOAT32", 0)
     looped = network_step("native", device, torch.float32)
     assert 0 < distance(fused[0], looped[0]) < 1e-4 and distance(fused[1], looped[1]) < 1e-2
 
@@ -164,7 +180,7 @@ def test_the_driver_sees_no_wait_but_the_three_reads(device, monkeypatch):
     assert len(reads) == 3
 
 
-def test_native_needs_no_more_memory_than_minkowski(device):
+def test_native_needs_about_as_much_memory_as_minkowski(device):
     if device.type != "cuda":
         pytest.skip("only CUDA's allocator tells its peak")
     problem = ENGINES.problem("minkowski")

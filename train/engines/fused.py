@@ -15,24 +15,40 @@ from torch.autograd.function import once_differentiable
 from train.engines.kernel_map import Side
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
+LEAST_CAPABILITY = (8, 0)  # bfloat16 and cp.async; older GPUs take the GEMMs
 ROWS = 64  # of a block
 # Products of a layer above which full float32 goes through a GEMM per offset: on an H100 a step of
 # these kernels does 6 TFLOP/s there, one of GEMMs 13, but 27 GEMMs a layer take 3 ms to launch.
-MOST_IN_FULL = 3_000_000_000
+MAX_PRODUCTS_FLOAT32 = 3_000_000_000
 PROGRAMS = 1024  # that the kernel's gradient is cut into, at least: a GPU has some hundred cores
 
 
 @triton.jit(do_not_specialize=["num_rows", "num_offsets"])
 def _multiply(
-    x, table, w, out, num_rows, num_offsets, c_in, c_out, stride_k, stride_in, stride_out,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x,  # [V, C_in]
+    table,  # [K, V'] int32 rows of x, -1 = none
+    w,  # [K, C_in, C_out] with the strides given
+    out,  # [V', C_out]
+    num_rows,  # V'
+    num_offsets,  # K
+    c_in,
+    c_out,
+    stride_k,
+    stride_in,
+    stride_out,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     inside = m < num_rows
     total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    entry = table + m
     for k in range(num_offsets):
-        rows = tl.load(table + k * num_rows + m, mask=inside, other=-1)
+        rows = tl.load(entry, mask=inside, other=-1)
+        entry += num_rows
         if tl.max(rows, 0) >= 0:
             there = (rows >= 0)[:, None]
             first = x + rows.to(tl.int64)[:, None] * c_in
@@ -51,9 +67,19 @@ def _multiply(
 
 @triton.jit
 def _kernel_gradient(
-    x, gradient, source, target, ends, parts, c_in, c_out,
-    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
+    x,  # [V, C_in]
+    gradient,  # [V', C_out]
+    source,  # [P] int32 rows of x, by offset
+    target,  # [P] int32 rows of the gradient
+    ends,  # [K] int32, where each offset's pairs end
+    parts,  # [parts, K, C_in, C_out] float32, to be summed
+    c_in,
+    c_out,
+    BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     k, part = tl.program_id(0), tl.program_id(2)
     tiles = tl.cdiv(c_out, BLOCK_N)
     c = (tl.program_id(1) // tiles) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -85,32 +111,44 @@ def _kernel_gradient(
     tl.store(where, total, mask=(c < c_in)[:, None] & (n < c_out)[None, :])
 
 
+def try_once(device: torch.device) -> None:
+    """Multiply one row on a device, which compiles a kernel: whatever stands in the way raises."""
+    one = torch.ones(1, 1, device=device)
+    multiply(one, one[None], torch.zeros(1, 1, dtype=torch.int32, device=device))
+    torch.cuda.synchronize(device)
+
+
 def serves(features: Tensor, kernel: Tensor, pairs: Side) -> bool:
-    """Return whether the kernels here can convolve such rows, and are the faster way to do so."""
-    if features.device.type != "cuda" or features.dtype not in TYPES:
+    """Return whether the kernels here are the faster way to convolve such rows on a GPU."""
+    if features.dtype not in TYPES:
         return False
     num_products = len(pairs.rows) * kernel.shape[1] * kernel.shape[2]
-    return num_products <= MOST_IN_FULL or features.element_size() < 4 or precision() != "ieee"
+    is_full = features.dtype == torch.float32 and precision() == "ieee"
+    return not is_full or num_products <= MAX_PRODUCTS_FLOAT32
 
 
-def multiply(features: Tensor, kernel: Tensor, table: Tensor) -> Tensor:
+def multiply(features: Tensor, kernel: Tensor, table: Tensor, opposite: bool = False) -> Tensor:
     """Return out[o] = sum over the offsets k of features[table[k, o]] @ kernel[k].
 
     Args:
         features: [V, C_in], contiguous, of one of `TYPES`.
         kernel: [K, C_in, C_out] with any strides; rounded to the features' type as it is read.
         table: [K, V'] int32, contiguous, rows of the features, -1 = none.
+        opposite: take kernel[K - 1 - k] instead of kernel[k].
 
     Returns:
         [V', C_out] of the features' type, summed in float32.
     """
     num_offsets, c_in, c_out = kernel.shape
     out = features.new_empty(table.shape[1], c_out)
+    if not out.numel():
+        return out
+    first, stride_k = (kernel[-1], -kernel.stride(0)) if opposite else (kernel, kernel.stride(0))
     width = block(c_out, 128)
-    if out.numel():
+    with torch.cuda.device_of(features):  # Triton launches on the current one
         _multiply[triton.cdiv(len(out), ROWS), triton.cdiv(c_out, width)](
-            features, table, kernel, out, len(out), num_offsets, c_in, c_out,
-            *kernel.stride(), BLOCK_M=ROWS, BLOCK_N=width, BLOCK_K=block(c_in, 32),
+            features, table, first, out, len(out), num_offsets, c_in, c_out,
+            stride_k, *kernel.stride()[1:], BLOCK_M=ROWS, BLOCK_N=width, BLOCK_K=block(c_in, 32),
             PRECISION=precision(), num_warps=8 if width > 64 else 4,
         )  # fmt: skip
     return out
@@ -131,10 +169,12 @@ def kernel_gradient(features: Tensor, gradient: Tensor, source: Side, target: Si
     most = triton.cdiv(max(source.counts), ROWS)  # parts that all have a pair
     num_parts = max(1, min(triton.cdiv(PROGRAMS, num_offsets * tiles), most))
     parts = features.new_empty((num_parts, num_offsets, c_in, c_out), dtype=torch.float32)
-    _kernel_gradient[num_offsets, tiles, num_parts](
-        features, gradient, source.rows, target.rows, source.ends, parts, c_in, c_out,
-        BLOCK_P=ROWS // 2, BLOCK_C=side_in, BLOCK_N=side_out, PRECISION=precision(), num_warps=4,
-    )  # fmt: skip
+    with torch.cuda.device_of(features):
+        _kernel_gradient[num_offsets, tiles, num_parts](
+            features, gradient, source.rows, target.rows, source.ends, parts, c_in, c_out,
+            BLOCK_P=ROWS // 2, BLOCK_C=side_in, BLOCK_N=side_out, PRECISION=precision(),
+            num_warps=4,
+        )  # fmt: skip
     return parts[0] if num_parts == 1 else parts.sum(0)
 
 
@@ -160,19 +200,17 @@ class FusedConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of features and kernel."""
         features, kernel = ctx.saved_tensors
         source, target = ctx.source, ctx.target
         gradient = gradient.contiguous()
         grad_features = grad_kernel = None
         if ctx.needs_input_grad[0]:
-            turned = kernel.transpose(1, 2)
-            if target.center is None:
-                table = source.table_of(target)
-            else:  # within a level: back along an offset is forth along the opposite one
-                table, turned = target.table_of(source), turned.flip(0)
-            grad_features = multiply(gradient, turned, table)
+            # within a level, back along an offset is forth along the opposite one
+            is_level = target.center is not None
+            table = target.table_of(source) if is_level else source.table_of(target)
+            grad_features = multiply(gradient, kernel.transpose(1, 2), table, opposite=is_level)
         if ctx.needs_input_grad[1]:
             grad_kernel = kernel_gradient(features, gradient, source, target).to(kernel.dtype)
         return grad_features, grad_kernel, None, None

@@ -61,7 +61,7 @@ class Side:
             place.mul_(self.num_rows).add_(self.rows)
             table = self.rows.new_full((len(self.counts) * self.num_rows,), -1)
             table[place] = other.rows
-            self._table = table.view(-1, self.num_rows)
+            self._table = table.view(len(self.counts), self.num_rows)
         return self._table
 
     def add_up(self, products: Tensor) -> Tensor:

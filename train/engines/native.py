@@ -1,10 +1,10 @@
-"""The engine without a compiler: the contract of contract.py in plain PyTorch, on any device.
+"""The engine that needs no compiler: the contract of contract.py in PyTorch, on any device.
 
 A convolution is a gather and one GEMM per kernel offset, then one sum per output row over the pairs
 of kernel_map.py. That sum is `embedding_bag` over the products sorted by output: no atomics, so
 results are the same bits run to run, and 0.5 ms where index_add_ takes 1.3 (45,000 products of 96
 channels, 2 cores; the GEMMs beside it take 8). On a GPU one Triton kernel does all of it, where it
-is the faster way (`can_fuse`).
+runs and is the faster way (`fused_kernels`).
 """
 
 import functools
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
+import click
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -93,32 +94,50 @@ class _GatherGemmSum(torch.autograd.Function):
 
 
 @functools.cache
-def load_fused() -> ModuleType | None:
-    """Return the kernels in Triton, or None where Triton is not installed."""
+def load_fused(device: torch.device) -> ModuleType | None:
+    """Return the Triton kernels where they run on a GPU, which is tried once; else None.
+
+    Triton comes with torch for CUDA, but compiles with the machine's own C compiler.
+    """
+    capability = torch.cuda.get_device_capability(device)
     try:
         from train.engines import fused
-    except ModuleNotFoundError:
+
+        if torch.version.hip or capability < fused.LEAST_CAPABILITY:
+            return None
+        fused.try_once(device)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        click.echo(
+            f"engine 'native': Triton's kernels do not run on {device} "
+            f"({type(error).__name__}: {lines[0][:200]}); slower ones do. See docs/gpu.md",
+            err=True,
+        )
         return None
     return fused
 
 
-def can_fuse(features: Tensor, kernel: Tensor, pairs: Side) -> bool:
-    """Return whether one Triton kernel does the whole convolution: on a GPU, where it pays."""
-    if features.device.type != "cuda" or load_fused() is None:
-        return False
-    return load_fused().serves(features, kernel, pairs)
+def fused_kernels(features: Tensor, kernel: Tensor, pairs: Side) -> ModuleType | None:
+    """Return the Triton kernels where they are the way to convolve such rows, else None."""
+    if features.device.type != "cuda":
+        return None
+    fused = load_fused(features.device)
+    return fused if fused and fused.serves(features, kernel, pairs) else None
 
 
 def _convolve(module: Kernel, tensor: SparseTensor, stride: int, pairs: tuple[Side, Side]):
     features, kernel = tensor.features, module.kernel
     device = features.device.type
-    if torch.is_autocast_enabled(device):
+    is_mixed = torch.is_autocast_enabled(device)
+    if is_mixed:
         features = features.to(torch.get_autocast_dtype(device))
     features = features.contiguous()
-    if can_fuse(features, kernel, pairs[0]):
-        rows = load_fused().FusedConvolution.apply(features, kernel, *pairs)
+    fused = fused_kernels(features, kernel, pairs[0])
+    if fused and (is_mixed or kernel.dtype == features.dtype):
+        rows = fused.FusedConvolution.apply(features, kernel, *pairs)
     else:
-        rows = _GatherGemmSum.apply(features, kernel.to(features.dtype), *pairs)
+        rounded = kernel.to(features.dtype) if is_mixed else kernel
+        rows = _GatherGemmSum.apply(features, rounded, *pairs)
     if module.bias is not None:
         rows = rows + module.bias
     return SparseTensor(rows, stride, tensor.map)

@@ -1,11 +1,13 @@
 """What only the native engine promises: gradients to float64, autocast, range, fixed bits."""
 
+import sys
 import types
 
 import pytest
 import torch
 
 from tests.train.engines.waiting import no_waiting
+from train import engines
 from train.engines import native
 from train.engines.levels import MARGIN, Grid, places_of_known_count
 from train.models.minkunet import MAPS, minkunet_small
@@ -134,10 +136,11 @@ def test_waiting_is_found(monkeypatch, code):
     assert x.tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("num_rows", [0, 300])
 @pytest.mark.parametrize("stride, kernel_size", [(1, 3), (2, 2)])
-def test_tables_say_what_the_pairs_say(stride, kernel_size):
+def test_tables_say_what_the_pairs_say(stride, kernel_size, num_rows):
     """What the Triton kernels walk over; they themselves need a GPU (tests/gpu)."""
-    where = cloud(300)
+    where = cloud(num_rows)
     whole = native.make_tensor(torch.zeros(len(where), 1), where)
     pairs = whole.map.kernel_map(1, stride, kernel_size)
     for source, target in ((pairs.fine, pairs.coarse), (pairs.coarse, pairs.fine)):
@@ -156,11 +159,59 @@ def test_back_along_an_offset_is_forth_along_the_opposite_one():
 
 
 def test_a_cpu_never_asks_for_triton(monkeypatch):
-    monkeypatch.setattr(native, "load_fused", lambda: pytest.fail("looked for Triton"))
+    monkeypatch.setattr(native, "load_fused", lambda device: pytest.fail("looked for Triton"))
     network_step(cloud(50))
 
 
-def test_without_triton_a_gpu_goes_the_plain_way(monkeypatch):
-    monkeypatch.setattr(native, "load_fused", lambda: None)
-    rows = types.SimpleNamespace(device=torch.device("cuda"), dtype=torch.bfloat16)
-    assert not native.can_fuse(rows, None, None)
+def test_types_that_differ_are_refused_but_under_autocast():
+    where = cloud(50)
+    layer = native.Convolution(2, 3, kernel_size=3)
+    doubles = native.make_tensor(torch.zeros(len(where), 2, dtype=torch.float64), where)
+    with pytest.raises(RuntimeError, match="dtype"):
+        layer(doubles)
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """A GPU of compute capability 9.0 and kernels that only pretend; load_fused forgets."""
+    fake = types.SimpleNamespace(
+        LEAST_CAPABILITY=(8, 0), try_once=lambda device: None, serves=lambda *_: True
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setitem(sys.modules, "train.engines.fused", fake)
+    monkeypatch.setattr(engines, "fused", fake, raising=False)
+    native.load_fused.cache_clear()
+    yield fake
+    native.load_fused.cache_clear()
+
+
+ROWS = types.SimpleNamespace(device=torch.device("cuda", 0))
+
+
+def test_a_gpu_takes_the_triton_kernels(fused):
+    assert native.fused_kernels(ROWS, None, None) is fused
+
+
+def test_kernels_that_do_not_run_are_named_once(fused, capsys):
+    def fail(device):
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    fused.try_once = fail
+    assert native.fused_kernels(ROWS, None, None) is native.fused_kernels(ROWS, None, None) is None
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "cuda:0 (RuntimeError: Failed to find C compiler.)" in said
+
+
+@pytest.mark.parametrize("capability", [(7, 5), (7, 0)])
+def test_an_older_gpu_takes_the_plain_way(fused, capability, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    fused.try_once = lambda device: pytest.fail("compiled for it")
+    assert native.fused_kernels(ROWS, None, None) is None
+    assert capsys.readouterr().err == ""
+
+
+def test_without_triton_a_gpu_says_so(fused, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "train.engines.fused", None)
+    monkeypatch.delattr(engines, "fused")
+    assert native.fused_kernels(ROWS, None, None) is None
+    assert "ModuleNotFoundError" in capsys.readouterr().err
