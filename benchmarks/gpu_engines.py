@@ -3,12 +3,10 @@
     python -m benchmarks.gpu_engines [--points FILE.bin] [--scans 4 16] [--rounds 10]
 
 Contestants: minkowski fp32; native fp32, tf32 and bf16; native without its Triton kernels; spconv
-fp32 and bf16 where it or spconv-triton is installed; asked for with --only, native bf16 with its
-norms compiled by torch, which reaches torch's limit of recompilations. A step is forward, loss,
-backward and SGD. The floor is the larger of the operations at the device's own rate of a large
-matrix product in that format, and of the bytes, each feature read and written once in forward,
-input gradient and weight gradient, at its rate of copying: no sparse engine can be faster. Memory
-is what a step adds.
+fp32 and bf16 where it or spconv-triton is installed. A step is forward, loss, backward and SGD. The
+floor is the larger of the operations at the device's own rate of a large matrix product in that
+format, and of the bytes, each feature read and written once in forward, input gradient and weight
+gradient, at its rate of copying: no sparse engine can be faster. Memory is what a step adds.
 """
 
 import argparse
@@ -30,9 +28,8 @@ from pipeline.errors import UserError
 from train.engines import native
 from train.engines.contract import Kernel, Pointwise
 from train.engines.table import ENGINES
-from train.models.minkunet import BatchNorm, MinkUNet, minkunet34, minkunet_small
+from train.models.minkunet import MinkUNet, minkunet34, minkunet_small
 
-COMPILED, UNFUSED = "compiled norms", "unfused"
 TARGET = 2.0  # how many times faster native bf16 must be than minkowski fp32
 
 
@@ -42,12 +39,12 @@ class Contestant:
 
     engine: str
     format: str
-    extra: str = ""  # COMPILED or UNFUSED
+    is_unfused: bool = False  # native without its Triton kernels
 
     @property
     def name(self) -> str:
         """What the table calls it."""
-        return f"{self.engine} {self.format}" + (f", {self.extra}" if self.extra else "")
+        return f"{self.engine} {self.format}" + (", unfused" if self.is_unfused else "")
 
 
 CONTESTANTS = (
@@ -55,9 +52,8 @@ CONTESTANTS = (
     Contestant("native", "fp32"),
     Contestant("native", "tf32"),
     Contestant("native", "bf16"),
-    Contestant("native", "fp32", UNFUSED),
-    Contestant("native", "bf16", UNFUSED),
-    Contestant("native", "bf16", COMPILED),
+    Contestant("native", "fp32", is_unfused=True),
+    Contestant("native", "bf16", is_unfused=True),
     Contestant("spconv", "fp32"),
     Contestant("spconv", "bf16"),
 )
@@ -87,14 +83,10 @@ def make_step(
     network = build(features.shape[1], 64, engine=who.engine).to(features.device)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
     target = torch.linspace(-1, 1, 64, device=features.device)
-    if who.extra == COMPILED:
-        for module in network.modules():
-            if isinstance(module, BatchNorm):
-                module.compile(dynamic=True)
 
     def step() -> None:
         optimizer.zero_grad()
-        with gpu_timing.tensor_cores(who.format), unfused(who.extra == UNFUSED):
+        with gpu_timing.tensor_cores(who.format), unfused(who.is_unfused):
             with gpu_timing.autocast(who.format, features.device):
                 out = network(features, coordinates)
             (F.normalize(out.float(), dim=1) * target).sum(1).mean().backward()
@@ -166,7 +158,7 @@ def compare(
     work = count_work(build, features, coordinates)
     runs, memory = {}, {}
     for who in contestants:
-        reason = problem(who.engine, device) or ("not in --tiny" if who.extra and tiny else None)
+        reason = problem(who.engine, device)
         if reason:
             print(f"{who.name}: left out ({reason})")
             continue
@@ -200,8 +192,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a small network, to see that it runs")
     names = [who.name for who in CONTESTANTS]
-    usual = [who.name for who in CONTESTANTS if who.extra != COMPILED]
-    parser.add_argument("--only", nargs="+", default=usual, choices=names, metavar="CONTESTANT")
+    parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="CONTESTANT")
     args = parser.parse_args(arguments)
     device = gpu_timing.open_device(args.device)
     ENGINES.modules["spconv"] = "benchmarks.spconv_engine"
