@@ -138,7 +138,7 @@ def cells() -> list[Cell]:
 def table(places: Places) -> str:
     """Return the Markdown table of the cells that have results."""
     lines = [
-        "| cameras | losses | mIoU, clean | mIoU, corrupted (mean of 24) | seeds |",
+        "| cameras | losses | mIoU, clean | mIoU, corrupted (mean of 24) | seeds of each |",
         "| --- | --- | --- | --- | --- |",
     ]
     for shift in SHIFTS:
@@ -151,7 +151,7 @@ def table(places: Places) -> str:
             found = [corrupted[name] for name in names if name in corrupted]
             hard = [float(np.mean(list(each.miou.values()))) for each in found]
             if clean:
-                shown = f"{spread(clean)} | {spread(hard)} | {len(clean)}"
+                shown = f"{spread(clean)} | {spread(hard)} | {len(clean)}, {len(hard)}"
                 lines.append(f"| {shift} | {losses} | {shown} |")
     return "\n".join(lines)
 
