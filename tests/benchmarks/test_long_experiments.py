@@ -143,7 +143,7 @@ def test_tables_from_results(tmp_path):
         cell = city_timing.Cell("100 ms late", "L_vfm + L_tmp", seed)
         write_result(places.runs_of(cell.shift) / cell.run, result)
     assert "| SLidR | 11.0 +- 1.4 |  | 0 |" in city_transfer.table(tmp_path)
-    assert "| 100 ms late | L_vfm + L_tmp | 11.0 +- 1.4 |  | 2 |" in city_timing.table(places)
+    assert "| 100 ms late | L_vfm + L_tmp | 11.0 +- 1.4 |  | 2, 0 |" in city_timing.table(places)
     assert spread([3.0]) == "3.0"
 
 
